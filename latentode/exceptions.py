@@ -1,0 +1,15 @@
+"""The errors of the package, all of them also one of Python's own kinds."""
+
+from __future__ import annotations
+
+
+class DataError(ValueError):
+    """A table that cannot be used: the message names the column, series or row and how to repair it."""
+
+
+class SolverError(RuntimeError):
+    """A differential equation that could not be solved: the message names series, time and status."""
+
+
+class LatentODEWarning(UserWarning):
+    """Something the caller should know; the results are still finite and well defined."""

@@ -1,0 +1,97 @@
+"""Padded batches of irregular series, with their invariants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from latentode.exceptions import DataError
+
+
+@dataclass(frozen=True)
+class SeriesBatch:
+    """N irregular series, padded to the longest of them.
+
+    Parameters
+    ----------
+    times : Tensor (N, T), float64
+        Non-decreasing up to `lengths`; beyond it the last time is repeated.
+    values : Tensor (N, T, D)
+        Finite; 0 where nothing was observed.
+    mask : Tensor (N, T, D), bool
+        True where a value was observed; False in the padding.
+    lengths : Tensor (N,), int64
+        Rows of each series, at least 1 and at most T.
+
+    Raises
+    ------
+    DataError
+        When one of these invariants does not hold.
+    """
+
+    times: Tensor
+    values: Tensor
+    mask: Tensor
+    lengths: Tensor
+
+    def __post_init__(self) -> None:
+        problem = self._problem()
+        if problem:
+            raise DataError(f"invalid SeriesBatch: {problem}")
+
+    def _problem(self) -> str | None:
+        if self.times.ndim != 2 or self.values.ndim != 3 or self.values.shape[:2] != self.times.shape:
+            return f"expected times (N, T) and values (N, T, D), got {self._shapes()}"
+        if self.mask.shape != self.values.shape or self.lengths.shape != self.times.shape[:1]:
+            return f"expected mask like values and lengths (N,), got {self._shapes()}"
+        if self.mask.dtype != torch.bool or self.lengths.dtype != torch.int64:
+            return f"expected a bool mask and int64 lengths, got {self.mask.dtype} and {self.lengths.dtype}"
+        if len(self) == 0:
+            return None
+        n_times = self.times.shape[1]
+        if int(self.lengths.min()) < 1 or int(self.lengths.max()) > n_times:
+            return f"lengths must lie between 1 and T = {n_times}"
+        if not bool(torch.isfinite(self.times).all()):
+            return "times must be finite"
+        if not bool((self.times[:, 1:] >= self.times[:, :-1]).all()):
+            return "times must not decrease within a series (padding repeats the last time)"
+        if not bool(torch.isfinite(self.values).all()):
+            return "values must be finite (0 where unobserved)"
+        if bool((self.mask & self.padding[..., None]).any()):
+            return "mask must be False in the padding"
+        return None
+
+    def _shapes(self) -> str:
+        parts = {name: tuple(getattr(self, name).shape) for name in ("times", "values", "mask", "lengths")}
+        return ", ".join(f"{name} {shape}" for name, shape in parts.items())
+
+    def __len__(self) -> int:
+        return self.times.shape[0]
+
+    @property
+    def padding(self) -> Tensor:
+        """True beyond the length of a series, (N, T)."""
+        position = torch.arange(self.times.shape[1], device=self.times.device)
+        return position >= self.lengths[:, None]
+
+    @property
+    def n_observed(self) -> Tensor:
+        """Observed cells per series, (N,)."""
+        return self.mask.sum(dim=(1, 2))
+
+    def select(self, index: Tensor) -> SeriesBatch:
+        """The series at `index`, in that order, without padding that none of them needs."""
+        longest = int(self.lengths[index].max())
+        return SeriesBatch(
+            self.times[index, :longest],
+            self.values[index, :longest],
+            self.mask[index, :longest],
+            self.lengths[index],
+        )
+
+    def to(self, device: torch.device | str) -> SeriesBatch:
+        """The same batch on another device."""
+        moved = {name: getattr(self, name).to(device) for name in ("times", "values", "mask", "lengths")}
+        return replace(self, **moved)
