@@ -1,0 +1,86 @@
+"""One step of an explicit Runge-Kutta method, for a batch of series that each have their own clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentode.solvers.tableaus import Tableau
+
+Field = Callable[[Tensor, Tensor], Tensor]
+
+
+class StepResult(NamedTuple):
+    """What a step of N series with a flat state of size D yields.
+
+    y : Tensor (N, D)
+        Solution at t + h.
+    error : Tensor (N, D) or None
+        Estimate of the local error; None where the method has none.
+    dense : Tensor (N, degree, D)
+        Coefficients of θ¹..θ^degree in (y(t + θh) - y(t)) / h.
+    carry : Tensor (N, D)
+        f(t + h, y(t + h)), the first stage of the next step.
+    """
+
+    y: Tensor
+    error: Tensor | None
+    dense: Tensor
+    carry: Tensor
+
+
+@dataclass(frozen=True)
+class ExplicitRK:
+    """Explicit Runge-Kutta method given by a tableau; knows nothing of acceptance."""
+
+    tableau: Tableau
+
+    @property
+    def evaluations_per_step(self) -> int:
+        return self.tableau.stages - 1
+
+    def start(self, field: Field, t: Tensor, y: Tensor) -> Tensor:
+        """The carry of the first step: f(t, y), (N, D)."""
+        return field(t, y)
+
+    def step(self, field: Field, t: Tensor, y: Tensor, h: Tensor, carry: Tensor) -> StepResult:
+        """From y(t) to y(t + h).
+
+        Parameters
+        ----------
+        field : callable
+            (t (N,), y (N, D)) -> dy/dt (N, D).
+        t, h : Tensor (N,)
+            Time and signed step size of every series.
+        y, carry : Tensor (N, D)
+            State at t, and f(t, y).
+        """
+        tableau = self.tableau
+        h_column = h.to(y.dtype)[:, None]
+        stages = [carry]
+        state = y
+        for node, weights in zip(tableau.c[1:], tableau.a[1:]):
+            state = torch.addcmul(y, h_column, weighted_sum(weights, stages))
+            stages.append(field(t + node * h, state))
+        error = None if tableau.b_error is None else h_column * weighted_sum(tableau.b_error, stages)
+        dense = _interpolant(tableau, y.dtype, y.device) @ torch.stack(stages, dim=1)  # (N, degree, D)
+        return StepResult(state, error, dense, stages[-1])
+
+
+def weighted_sum(weights: Sequence[float], terms: Sequence[Tensor]) -> Tensor:
+    """Σ w_i x_i over the non-zero weights."""
+    used = [(weight, term) for weight, term in zip(weights, terms) if weight != 0.0]
+    total = used[0][1] * used[0][0]
+    for weight, term in used[1:]:
+        total = torch.add(total, term, alpha=weight)
+    return total
+
+
+@lru_cache(maxsize=64)
+def _interpolant(tableau: Tableau, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.as_tensor(tableau.interpolant_matrix.T, dtype=dtype, device=device)

@@ -1,0 +1,256 @@
+"""The integration loop: N initial value problems, each with its own clock, step size, error and status.
+
+Numbers in, numbers out: nothing here builds a graph. What a gradient needs, the accepted steps, is returned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from latentode.solvers.explicit_rk import ExplicitRK, Field, StepResult
+from latentode.solvers.interpolation import interpolate
+from latentode.solvers.solution import Status
+from latentode.solvers.step_size import Controller
+
+
+@dataclass(frozen=True)
+class AcceptedSteps:
+    """The steps that n of the N series accepted in one round of the loop.
+
+    rows : Tensor (n,) positions of these series among the N, each at most once
+    t, h : Tensor (n,) beginning and signed size of the steps
+    last : Tensor (n,) bool, True where the step was cut to end at the series' last query time
+    y, carry : Tensor (n, D) state and method's carry at t
+    query_row, query_column : Tensor (Q,) the query times inside these steps: position in `rows`, column in t_eval
+    """
+
+    rows: Tensor
+    t: Tensor
+    h: Tensor
+    last: Tensor
+    y: Tensor
+    carry: Tensor
+    query_row: Tensor
+    query_column: Tensor
+
+
+@dataclass(frozen=True)
+class Integration:
+    """y (N, T, D) with NaN where not reached, the accepted steps in order, and per-series status and counts (N,)."""
+
+    y: Tensor
+    steps: list[AcceptedSteps]
+    status: Tensor
+    t_reached: Tensor
+    n_steps: Tensor
+    n_accepted: Tensor
+    n_evals: Tensor
+
+
+@dataclass
+class _Front:
+    """The n series still under way; every entry has n as its first axis.
+
+    `elapsed` and `span` are distances from t0, so that all logic runs forward in time.
+    """
+
+    rows: Tensor
+    t: Tensor
+    elapsed: Tensor
+    span: Tensor
+    direction: Tensor
+    h: Tensor
+    y: Tensor
+    carry: Tensor
+    control: Tensor
+    queries: Tensor  # (n, T) distance of the query times from t0, inf where there is none
+    next_query: Tensor
+    attempts: Tensor
+
+    def keep(self, under_way: Tensor) -> None:
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name)[under_way])
+
+
+@torch.no_grad()
+def integrate(
+    field: Field,
+    y0: Tensor,
+    t0: Tensor,
+    t_eval: Tensor,
+    *,
+    method: ExplicitRK,
+    controller: Controller,
+    max_steps: int,
+    keep_steps: bool = True,
+) -> Integration:
+    """Solve dy/dt = field(t, y) from (t0, y0) to the query times of every series.
+
+    Parameters
+    ----------
+    field : callable
+        (t (n,), y (n, D)) -> (n, D) for any subset of the series, row by row independent.
+    y0 : Tensor (N, D)
+    t0 : Tensor (N,)
+    t_eval : Tensor (N, T)
+        Query times on one side of t0, moving away from it along T; NaN (only at the end) asks nothing.
+    max_steps : int
+        Steps, accepted or not, that a series may take.
+    keep_steps : bool
+        Whether to return the accepted steps (memory grows with their number).
+    """
+    distance, direction = _distances(t0, t_eval)
+    y = y0.new_full((*t_eval.shape, y0.shape[1]), torch.nan)
+    at_start = distance == 0
+    y = torch.where(at_start[..., None], y0[:, None], y)
+    result = Integration(
+        y=y,
+        steps=[],
+        status=torch.zeros(len(y0), dtype=torch.int64, device=y0.device),
+        t_reached=t0.clone(),
+        **{name: torch.zeros(len(y0), dtype=torch.int64, device=y0.device) for name in _COUNTS},
+    )
+    front = _begin(field, y0, t0, distance, at_start, direction, method, controller, result)
+    while len(front.rows):
+        h, last = propose_step(front)
+        signed = front.direction * h
+        step = method.step(field, front.t, front.y, signed, front.carry)
+        ratio = controller.error_ratio(step.error, front.y, step.y)
+        decision = controller.next_step(h, ratio, front.control)
+        front.attempts += 1
+        record(front, result, step, decision.accept, signed, last, keep_steps)
+        advance(front, step, decision.accept, h, last)
+        front.control = decision.state
+        front.h = torch.where(decision.accept & last, front.h, decision.h)
+        retire(front, result, ratio, controller.adaptive, max_steps)
+    result.n_evals.add_(result.n_steps * method.evaluations_per_step)
+    return result
+
+
+_COUNTS = ("n_steps", "n_accepted", "n_evals")
+
+
+def _distances(t0: Tensor, t_eval: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance of every query time from t0 (inf where there is none), and the direction of time (N,)."""
+    offset = t_eval - t0[:, None]
+    direction = torch.where((offset < 0).any(dim=1), -1.0, 1.0).to(t0.dtype)
+    return (offset * direction[:, None]).nan_to_num(nan=torch.inf), direction
+
+
+def _begin(
+    field: Field,
+    y0: Tensor,
+    t0: Tensor,
+    distance: Tensor,
+    at_start: Tensor,
+    direction: Tensor,
+    method: ExplicitRK,
+    controller: Controller,
+    result: Integration,
+) -> _Front:
+    """The series that have somewhere to go, with their first step sizes."""
+    span = distance.masked_fill(torch.isinf(distance), 0.0).amax(dim=1) if distance.shape[1] else 0 * t0
+    rows = torch.nonzero(span > 0)[:, 0]
+    t, y, direction = t0[rows], y0[rows], direction[rows]
+    carry = method.start(field, t, y) if len(rows) else y
+    h, control = controller.first_step(method, field, t, y, carry, direction) if len(rows) else (t, t)
+    result.n_evals[rows] += 1 + controller.first_step_evaluations
+    front = _Front(
+        rows=rows,
+        t=t,
+        elapsed=torch.zeros_like(t),
+        span=span[rows],
+        direction=direction,
+        h=h,
+        y=y,
+        carry=carry,
+        control=control,
+        queries=distance[rows],
+        next_query=at_start[rows].sum(dim=1),
+        attempts=torch.zeros_like(rows),
+    )
+    broken = ~(torch.isfinite(y).all(dim=1) & torch.isfinite(carry).all(dim=1))
+    if bool(broken.any()):
+        result.status[rows[broken]] = int(Status.NON_FINITE)
+        front.keep(~broken)
+    return front
+
+
+def propose_step(front: _Front) -> tuple[Tensor, Tensor]:
+    """Step sizes, cut at the last query time; True where they are cut.
+
+    A rest of less than a hundredth of a step is taken along, so that no tiny step remains.
+    """
+    rest = front.span - front.elapsed
+    last = front.h * 1.01 >= rest
+    return torch.where(last, rest, front.h), last
+
+
+def record(
+    front: _Front,
+    result: Integration,
+    step: StepResult,
+    accept: Tensor,
+    h: Tensor,
+    last: Tensor,
+    keep_steps: bool,
+) -> None:
+    """Write the solution at the query times inside the accepted steps, and remember these steps."""
+    reached = torch.where(last, front.span, front.elapsed + h.abs())
+    covered = torch.searchsorted(front.queries, reached[:, None], right=True)[:, 0]
+    covered = torch.where(accept, covered, front.next_query)
+    count = covered - front.next_query
+    row = torch.repeat_interleave(count)  # (Q,) position in the front
+    column = torch.arange(len(row), device=row.device) + (covered - count.cumsum(0))[row]
+    front.next_query = covered
+    if len(row):
+        theta = (front.queries[row, column] - front.elapsed[row]) / h.abs()[row]
+        result.y[front.rows[row], column] = interpolate(front.y, h, step.dense, theta, row)
+    if not keep_steps:
+        return
+    whole = bool(accept.all())
+    if not whole:
+        row = (accept.cumsum(0) - 1)[row]
+    entries = (front.rows, front.t, h, last, front.y, front.carry)
+    kept = entries if whole else tuple(entry[accept] for entry in entries)
+    if len(kept[0]):
+        result.steps.append(AcceptedSteps(*kept, query_row=row, query_column=column))
+
+
+def advance(front: _Front, step: StepResult, accept: Tensor, h: Tensor, last: Tensor) -> None:
+    """Move the series that accepted to the end of their step."""
+    signed = front.direction * h
+    if bool(accept.all()):
+        front.y, front.carry = step.y, step.carry
+    else:
+        front.y = torch.where(accept[:, None], step.y, front.y)
+        front.carry = torch.where(accept[:, None], step.carry, front.carry)
+    front.t = torch.where(accept, front.t + signed, front.t)
+    reached = torch.where(last, front.span, front.elapsed + h)
+    front.elapsed = torch.where(accept, reached, front.elapsed)
+
+
+def retire(
+    front: _Front, result: Integration, ratio: Tensor, adaptive: bool, max_steps: int
+) -> None:
+    """Take the series that are done, or that cannot go on, out of the working batch."""
+    done = front.elapsed >= front.span
+    finite = torch.isfinite(ratio)
+    status = torch.zeros_like(front.rows)
+    status[front.attempts >= max_steps] = int(Status.MAX_STEPS)
+    resolution = 8 * torch.finfo(front.t.dtype).eps * front.t.abs().clamp(min=torch.finfo(front.t.dtype).tiny)
+    stuck = front.h <= resolution if adaptive else ~finite
+    status[stuck & finite] = int(Status.STEP_UNDERFLOW)
+    status[stuck & ~finite] = int(Status.NON_FINITE)
+    status[done] = int(Status.SUCCESS)
+    leaving = done | (status > 0)
+    if not bool(leaving.any()):
+        return
+    rows = front.rows[leaving]
+    result.status[rows] = status[leaving]
+    result.t_reached[rows] = front.t[leaving]
+    result.n_steps[rows] = front.attempts[leaving]
+    front.keep(~leaving)

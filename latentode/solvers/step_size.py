@@ -1,0 +1,172 @@
+"""Step-size control: every series has its own step size and its own decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from latentode.solvers.explicit_rk import ExplicitRK, Field
+
+
+class StepDecision(NamedTuple):
+    """accept (N,) bool, h (N,) next step size (positive), state (N, ...) of the controller."""
+
+    accept: Tensor
+    h: Tensor
+    state: Tensor
+
+
+class Controller(Protocol):
+    """Chooses step sizes; all of them positive, the integration knows the direction of time."""
+
+    @property
+    def adaptive(self) -> bool: ...
+
+    @property
+    def first_step_evaluations(self) -> int: ...
+
+    def first_step(
+        self, method: ExplicitRK, field: Field, t: Tensor, y: Tensor, carry: Tensor, direction: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """First step sizes (N,) and the first state of the controller (N, ...)."""
+
+    def error_ratio(self, error: Tensor | None, y: Tensor, y_new: Tensor) -> Tensor:
+        """Estimated error over tolerance (N,): at most 1 is acceptable."""
+
+    def next_step(self, h: Tensor, error_ratio: Tensor, state: Tensor) -> StepDecision: ...
+
+
+@dataclass(frozen=True)
+class FixedStep:
+    """Steps of one size, all accepted; the last one is cut at the last query time.
+
+    Parameters
+    ----------
+    step_size : float
+        Positive, in the unit of time.
+    """
+
+    step_size: float
+    adaptive = False
+    first_step_evaluations = 0
+
+    def __post_init__(self) -> None:
+        if not self.step_size > 0:
+            raise ValueError(f"step_size must be positive; got {self.step_size}")
+
+    def first_step(
+        self, method: ExplicitRK, field: Field, t: Tensor, y: Tensor, carry: Tensor, direction: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return torch.full_like(t, self.step_size), torch.empty_like(t)
+
+    def error_ratio(self, error: Tensor | None, y: Tensor, y_new: Tensor) -> Tensor:
+        """0 where the new state is finite, NaN elsewhere."""
+        return torch.where(torch.isfinite(y_new).all(dim=1), 0.0, torch.nan)
+
+    def next_step(self, h: Tensor, error_ratio: Tensor, state: Tensor) -> StepDecision:
+        return StepDecision(torch.isfinite(error_ratio), torch.full_like(h, self.step_size), state)
+
+
+@dataclass(frozen=True)
+class PIController:
+    """Proportional-integral control of the local error.
+
+    h_next = h · safety · r_n^(-α) · r_{n-1}^β with r the error ratio, α = 1/k - 0.75 β, k the order of the error
+    estimate plus one; after a rejection h never grows.
+
+    Parameters
+    ----------
+    rtol, atol : float
+        Tolerance of a step: atol + rtol · max(|y(t)|, |y(t + h)|), elementwise; the ratio is a root mean square
+        over the state.
+    order : int
+        k above.
+    beta : float
+        Weight of the previous error; 0 gives the elementary (I) controller.
+    safety, min_factor, max_factor : float
+        Safety factor and bounds of h_next / h.
+    initial_step : float or None
+        First step size in the unit of time; None lets a heuristic find it.
+    max_step : float
+        Largest step size, in the unit of time.
+
+    References
+    ----------
+    Hairer, Nørsett, Wanner: Solving Ordinary Differential Equations I, II.4 (step control, first step);
+    Gustafsson, Lundh, Söderlind (1988).
+    """
+
+    rtol: float
+    atol: float
+    order: int
+    beta: float = 0.04
+    safety: float = 0.9
+    min_factor: float = 0.2
+    max_factor: float = 10.0
+    initial_step: float | None = None
+    max_step: float = float("inf")
+    adaptive = True
+
+    def __post_init__(self) -> None:
+        for name in ("rtol", "atol"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be non-negative; got {getattr(self, name)}")
+        if self.rtol + self.atol == 0:
+            raise ValueError("rtol and atol are both 0: one of them must be positive")
+        for name in ("initial_step", "max_step"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive; got {value}")
+
+    @property
+    def first_step_evaluations(self) -> int:
+        return 1 if self.initial_step is None else 0
+
+    def first_step(
+        self, method: ExplicitRK, field: Field, t: Tensor, y: Tensor, carry: Tensor, direction: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        if self.initial_step is not None:
+            h = torch.full_like(t, self.initial_step)
+        else:
+            h = self._starting_step(field, t, y, carry, direction)
+        return h.clamp(max=self.max_step), torch.ones_like(t)
+
+    def _starting_step(
+        self, field: Field, t: Tensor, y: Tensor, slope: Tensor, direction: Tensor
+    ) -> Tensor:
+        """A step in which an explicit Euler step and the change of the slope stay small (Hairer et al., II.4)."""
+        scale = (self.atol + self.rtol * y.abs()).clamp(min=torch.finfo(y.dtype).tiny)
+        size, speed = root_mean_square(y / scale), root_mean_square(slope / scale)
+        small = (size < 1e-5) | (speed < 1e-5)
+        trial = torch.where(small, 1e-6, 0.01 * size / speed)  # (N,)
+        y_trial = y + (direction * trial).to(y.dtype)[:, None] * slope
+        bend = root_mean_square((field(t + direction * trial, y_trial) - slope) / scale) / trial
+        fastest = torch.maximum(speed, bend)
+        flat = (trial * 1e-3).clamp(min=1e-6)
+        smooth = torch.where(fastest <= 1e-15, flat, (0.01 / fastest) ** (1 / self.order))
+        return torch.minimum(100 * trial, smooth).nan_to_num(nan=1e-6).to(t.dtype)
+
+    def error_ratio(self, error: Tensor | None, y: Tensor, y_new: Tensor) -> Tensor:
+        assert error is not None  # an adaptive controller is only ever built for a method with an estimate
+        scale = torch.maximum(y.abs(), y_new.abs()).mul_(self.rtol).add_(self.atol)
+        return root_mean_square(error / scale.clamp_(min=torch.finfo(y.dtype).tiny))
+
+    def next_step(self, h: Tensor, error_ratio: Tensor, state: Tensor) -> StepDecision:
+        accept = error_ratio <= 1  # False for NaN
+        alpha = 1 / self.order - 0.75 * self.beta
+        ratio = error_ratio.to(h.dtype).clamp(min=1e-10)
+        factor = self.safety * ratio**-alpha * torch.where(accept, state**self.beta, 1.0)
+        factor = factor.nan_to_num(nan=self.min_factor, posinf=self.max_factor)
+        factor = factor.clamp(self.min_factor, self.max_factor)
+        factor = torch.where(accept, factor, factor.clamp(max=1.0))
+        return StepDecision(
+            accept, (h * factor).clamp(max=self.max_step), torch.where(accept, ratio.clamp(min=1e-4), state)
+        )
+
+
+def root_mean_square(x: Tensor) -> Tensor:
+    """Root of the mean square over the state, (N, D) -> (N,)."""
+    return torch.linalg.vector_norm(x, dim=1) / max(x.shape[1], 1) ** 0.5
