@@ -1,0 +1,23 @@
+"""The training loop and what hangs on it; it is given a module and a loss and knows no model by name."""
+
+from latentode.training.callbacks import BestWeights, Callback, EarlyStopping, FitState, ProgressBar
+from latentode.training.history import History
+from latentode.training.loss_parts import LossParts
+from latentode.training.schedules import SCHEDULES, constant, linear, one_cycle
+from latentode.training.trainer import NonFiniteLossError, Trainer
+
+__all__ = [
+    "SCHEDULES",
+    "BestWeights",
+    "Callback",
+    "EarlyStopping",
+    "FitState",
+    "History",
+    "LossParts",
+    "NonFiniteLossError",
+    "ProgressBar",
+    "Trainer",
+    "constant",
+    "linear",
+    "one_cycle",
+]
