@@ -1,0 +1,29 @@
+"""Long tables of irregular series, and the padded batches that models read."""
+
+from latentode.series.batch import BatchSource, SeriesBatch, pad
+from latentode.series.layout import TableLayout
+from latentode.series.loader import SeriesLoader
+from latentode.series.scaling import SCALERS, Affine, TimeScale, ValueScaler, scale_table
+from latentode.series.split import Piece, cut_pieces, draw_windows, split_series, split_time
+from latentode.series.table import SeriesTable
+from latentode.series.times import Clock
+
+__all__ = [
+    "SCALERS",
+    "Affine",
+    "BatchSource",
+    "Clock",
+    "Piece",
+    "SeriesBatch",
+    "SeriesLoader",
+    "SeriesTable",
+    "TableLayout",
+    "TimeScale",
+    "ValueScaler",
+    "cut_pieces",
+    "draw_windows",
+    "pad",
+    "scale_table",
+    "split_series",
+    "split_time",
+]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from latentode.exceptions import DataError
+from latentode.series.table import SeriesTable
 
 
 @dataclass(frozen=True)
@@ -95,3 +98,42 @@ class SeriesBatch:
         """The same batch on another device."""
         moved = {name: getattr(self, name).to(device) for name in ("times", "values", "mask", "lengths")}
         return replace(self, **moved)
+
+
+class BatchSource:
+    """Tensors of a whole table, from which batches of any of its series are padded.
+
+    Parameters
+    ----------
+    table : SeriesTable
+        Series with at least one row each, already scaled.
+    dtype : torch dtype
+        Of the values; times are float64.
+    """
+
+    def __init__(self, table: SeriesTable, dtype: torch.dtype = torch.float32) -> None:
+        empty = np.flatnonzero(table.lengths == 0)
+        if len(empty):
+            raise ValueError(f"a batch needs series with rows; series {table.ids[empty[0]]!r} is empty")
+        mask = ~np.isnan(table.values)
+        self._times = torch.as_tensor(table.times, dtype=torch.float64)
+        self._values = torch.as_tensor(np.where(mask, table.values, 0.0), dtype=dtype)
+        self._mask = torch.as_tensor(mask)
+        self._starts = torch.as_tensor(table.offsets[:-1])
+        self._lengths = torch.as_tensor(table.lengths)
+
+    def batch(self, index: ArrayLike) -> SeriesBatch:
+        """The series at these positions, in that order, padded to the longest of them."""
+        picked = torch.as_tensor(np.asarray(index, dtype=np.int64))
+        lengths = self._lengths[picked]
+        position = torch.arange(int(lengths.max()) if len(lengths) else 0)
+        valid = (position < lengths[:, None])[..., None]  # (N, T, 1)
+        row = self._starts[picked, None] + position.minimum(lengths[:, None] - 1)
+        return SeriesBatch(self._times[row], self._values[row] * valid, self._mask[row] & valid, lengths)
+
+
+def pad(
+    table: SeriesTable, index: ArrayLike | None = None, dtype: torch.dtype = torch.float32
+) -> SeriesBatch:
+    """One batch of the series at `index` (None: all); `BatchSource` serves many batches of one table."""
+    return BatchSource(table, dtype).batch(np.arange(len(table)) if index is None else index)

@@ -1,0 +1,216 @@
+"""Parts of series: for validation, as windows of long series, as context and target of a piece."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentode.series.batch import SeriesBatch
+from latentode.series.table import FloatArray, IntArray, SeriesTable
+
+FEWEST_ROWS = 3  # rows that a random piece keeps, where the series has them
+
+
+def split_series(n_series: int, fraction: float, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+    """Random split of whole series into training and validation.
+
+    Parameters
+    ----------
+    n_series : int
+        Number of series.
+    fraction : float
+        Part that goes to validation, from 0 up to but not including 1.
+    rng : numpy Generator
+        Source of the split.
+
+    Returns
+    -------
+    train, validation : array, int64
+        Increasing positions of series. With `fraction` 0 or a single series, validation is empty; otherwise
+        neither part is.
+    """
+    _check_fraction(fraction)
+    n_validation = 0
+    if n_series >= 2 and fraction > 0:
+        n_validation = min(max(round(fraction * n_series), 1), n_series - 1)
+    order = rng.permutation(n_series).astype(np.int64)
+    return np.sort(order[n_validation:]), np.sort(order[:n_validation])
+
+
+def split_time(table: SeriesTable, fraction: float) -> tuple[SeriesTable, SeriesTable]:
+    """Split every series by time: the last part of its rows goes to validation.
+
+    For tables of one or few series, where whole series cannot be spared.
+
+    Parameters
+    ----------
+    table : SeriesTable
+        Series to split.
+    fraction : float
+        Part of the rows of each series, rounded up, from 0 up to but not including 1.
+
+    Returns
+    -------
+    train, validation : SeriesTable
+        All series in `train`; those that have rows to spare (two or more) in `validation`.
+    """
+    _check_fraction(fraction)
+    lengths = table.lengths
+    n_validation = np.minimum(np.ceil(fraction * lengths - 1e-9).astype(np.int64), np.maximum(lengths - 1, 0))
+    everything = np.arange(len(table), dtype=np.int64)
+    starts, stops = table.offsets[:-1], table.offsets[1:]
+    cut = stops - n_validation
+    spared = everything[n_validation > 0]
+    return (
+        table.take_ranges(everything, starts, cut),
+        table.take_ranges(spared, cut[spared], stops[spared]),
+    )
+
+
+def draw_windows(
+    table: SeriesTable, window: float, rng: np.random.Generator, n_windows: int | None = None
+) -> SeriesTable:
+    """Random windows of long series, each a series of its own.
+
+    A window begins at a random row and holds the rows within `window` of it. Only rows with a full window
+    ahead begin one; a series shorter than `window` comes once, whole.
+
+    Parameters
+    ----------
+    table : SeriesTable
+        Series to draw from; an empty series gives no window.
+    window : float
+        Length of a window, in the unit of the table's times.
+    rng : numpy Generator
+        Source of the windows.
+    n_windows : int, optional
+        Windows per series; by default twice as many as cover it, and never more than it has full windows.
+
+    Returns
+    -------
+    SeriesTable
+        One series per window; `ids` repeat.
+    """
+    if not (np.isfinite(window) and window > 0):
+        raise ValueError(f"window must be a positive number in the unit of the time column, got {window}")
+    if n_windows is not None and n_windows < 1:
+        raise ValueError(f"n_windows must be at least 1, got {n_windows}")
+    filled = np.flatnonzero(table.lengths > 0)
+    starts, stops = table.offsets[:-1][filled], table.offsets[1:][filled]
+    last_begin = table.times[stops - 1] - window
+    n_begins = _search(table.times, starts, stops, last_begin, right=True) - starts
+    wanted = (
+        2 * np.ceil(table.spans[filled] / window) if n_windows is None else np.full(len(filled), n_windows)
+    )
+    counts = np.maximum(np.minimum(wanted, n_begins), 1).astype(np.int64)
+    of = np.repeat(np.arange(len(filled)), counts)
+    begins = starts[of] + np.floor(rng.random(len(of)) * n_begins[of]).astype(np.int64)
+    first = table.times[begins]
+    return table.take_ranges(
+        filled[of],
+        _search(table.times, starts[of], stops[of], first, right=False),  # equal times belong together
+        _search(table.times, starts[of], stops[of], first + window, right=True),
+    )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What the encoder reads and what the likelihood scores, of the same N series.
+
+    Parameters
+    ----------
+    context, target : SeriesBatch
+        The target holds the rows of the context and those after it. Times are relative to `origin`.
+    origin : Tensor (N,), float64
+        Time of the first row of the context, in the times of the batch that was cut.
+    """
+
+    context: SeriesBatch
+    target: SeriesBatch
+    origin: Tensor
+
+
+def cut_pieces(batch: SeriesBatch, context: str | float, generator: torch.Generator | None = None) -> Piece:
+    """Cut each series into a context and a target that begins with it.
+
+    Parameters
+    ----------
+    batch : SeriesBatch
+        N series.
+    context : "all", "random" or float
+        "all": context and target are the whole series (Chen et al. 2018). A number between 0 and 1: the
+        rows in this first part of the time between first and last row, at least one; the target is the
+        whole series (Rubanova et al. 2019). "random": a random first row that leaves `FEWEST_ROWS` rows,
+        a random cut after it; the target is everything from the first row on.
+    generator : torch Generator
+        Source of "random"; the others need none.
+
+    Raises
+    ------
+    ValueError
+        When `context` is none of these, or a generator is missing.
+    """
+    start, cut = _cut_rows(batch, context, generator)
+    origin = batch.times.gather(1, start[:, None]).squeeze(1)
+    return Piece(_rows(batch, start, cut, origin), _rows(batch, start, batch.lengths, origin), origin)
+
+
+def _cut_rows(
+    batch: SeriesBatch, context: str | float, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """First row of the piece and the row behind its context, (N,) each."""
+    first = torch.zeros_like(batch.lengths)
+    if isinstance(context, str) and context == "all":
+        return first, batch.lengths
+    if isinstance(context, str) and context == "random":
+        return _random_rows(batch.lengths, generator)
+    if isinstance(context, float) and 0 < context < 1:
+        begin, end = batch.times[:, 0], batch.times[:, -1]  # padding repeats the last time
+        until = begin + context * (end - begin)
+        return first, ((batch.times <= until[:, None]) & ~batch.padding).sum(dim=1)
+    raise ValueError(f"context must be 'all', 'random' or a number between 0 and 1, got {context!r}")
+
+
+def _random_rows(lengths: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    if generator is None:
+        raise ValueError("context='random' needs a torch Generator to draw from, got None")
+    n_starts = lengths - lengths.clamp(max=FEWEST_ROWS) + 1
+    start = _below(n_starts, generator)
+    return start, start + 1 + _below(lengths - start, generator)
+
+
+def _below(limits: Tensor, generator: torch.Generator) -> Tensor:
+    """A random integer from 0 up to but not including each limit."""
+    draws = torch.rand(limits.shape, generator=generator, dtype=torch.float64, device=generator.device)
+    return (draws.to(limits.device) * limits).long().minimum(limits - 1)
+
+
+def _rows(batch: SeriesBatch, start: Tensor, stop: Tensor, origin: Tensor) -> SeriesBatch:
+    """Rows `start:stop` of each series, padded anew, with times relative to `origin`."""
+    lengths = stop - start
+    position = torch.arange(int(lengths.max()) if len(batch) else 0, device=lengths.device)
+    valid = position < lengths[:, None]  # (N, T)
+    row = start[:, None] + position.minimum(lengths[:, None] - 1)
+    series = torch.arange(len(batch), device=lengths.device)[:, None]
+    mask = batch.mask[series, row] & valid[..., None]
+    values = torch.where(mask, batch.values[series, row], 0.0)
+    return SeriesBatch(batch.times[series, row] - origin[:, None], values, mask, lengths)
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 <= fraction < 1:
+        raise ValueError(f"fraction must be at least 0 and less than 1, got {fraction}")
+
+
+def _search(times: FloatArray, low: IntArray, high: IntArray, wanted: FloatArray, *, right: bool) -> IntArray:
+    """`np.searchsorted` of each wanted time in its own range `low:high` of flat rows, by bisection."""
+    low, high = low.copy(), high.copy()
+    while (open_ := low < high).any():
+        middle = np.where(open_, (low + high) // 2, 0)
+        before = times[middle] <= wanted if right else times[middle] < wanted
+        low = np.where(open_ & before, middle + 1, low)
+        high = np.where(open_ & ~before, middle, high)
+    return low
