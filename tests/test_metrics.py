@@ -197,6 +197,17 @@ def test_nullable_numbers_and_strings_as_ids():
     assert mae(truth, prediction) == 2.0
 
 
+def test_keys_of_two_dtypes_are_compared_by_value():
+    categories = [pd.CategoricalDtype(["a", "b"]), pd.CategoricalDtype(["b", "a", "c"])]
+    left, right = (
+        pd.DataFrame({"id": pd.Series(["a", "b"], dtype=dtype), "time": [0, 1], "x": [1.0, 2.0]})
+        for dtype in categories
+    )
+    assert mae(left, right) == 0.0
+    with pytest.raises(DataError, match="differ in column 'id' in 2 row"):
+        mae(left, right[::-1])
+
+
 def test_key_columns_have_names():
     truth = pd.DataFrame({"patient": [1, 1], "day": [0.0, 1.0], "x": [1.0, 2.0]})
     assert mae(truth, truth.assign(x=0.0), id_col="patient", time_col="day") == 1.5
@@ -228,6 +239,7 @@ def edited(column, row, value):
             r"differ in column 'time' in 1 row\(s\); the first is row 2: .*2\.5.* and .*8\.25",
         ),
         (edited("time", 2, np.nan), r"differ in column 'time' in 1 row"),
+        (edited("time", 2, pd.NA).astype({"time": "Float64"}), r"differ in column 'time' in 1 row"),
         (table(arrays(rows=8)[0]), "truth has 12 rows, prediction has 8: both must hold the same"),
         (
             table(arrays()[0]).rename(columns={"y": "z"}),
@@ -245,7 +257,19 @@ def edited(column, row, value):
             r"column\(s\) \['y'\] more than once",
         ),
     ],
-    ids=["id", "time", "nan-time", "length", "name", "missing", "no-time", "no-target", "text", "repeated"],
+    ids=[
+        "id",
+        "time",
+        "nan-time",
+        "missing-time",
+        "length",
+        "name",
+        "missing",
+        "no-time",
+        "no-target",
+        "text",
+        "repeated",
+    ],
 )
 def test_tables_that_do_not_match(other, text):
     with pytest.raises(DataError, match=text):
