@@ -69,6 +69,7 @@ class _Front:
     queries: Tensor  # (n, T) distance of the query times from t0, inf where there is none
     next_query: Tensor
     attempts: Tensor
+    accepted: Tensor
 
     def keep(self, under_way: Tensor) -> None:
         for field in fields(self):
@@ -121,11 +122,11 @@ def integrate(
         ratio = controller.error_ratio(step.error, front.y, step.y)
         decision = controller.next_step(h, ratio, front.control)
         front.attempts += 1
+        front.accepted += decision.accept
         record(front, result, step, decision.accept, signed, last, keep_steps)
         advance(front, step, decision.accept, h, last)
-        front.control = decision.state
-        front.h = torch.where(decision.accept & last, front.h, decision.h)
-        retire(front, result, ratio, controller.adaptive, max_steps)
+        front.control, front.h = decision.state, decision.h
+        retire(front, result, decision.accept, torch.isfinite(ratio), controller.adaptive, max_steps)
     result.n_evals.add_(result.n_steps * method.evaluations_per_step)
     return result
 
@@ -171,6 +172,7 @@ def _begin(
         queries=distance[rows],
         next_query=at_start[rows].sum(dim=1),
         attempts=torch.zeros_like(rows),
+        accepted=torch.zeros_like(rows),
     )
     broken = ~(torch.isfinite(y).all(dim=1) & torch.isfinite(carry).all(dim=1))
     if bool(broken.any()):
@@ -234,17 +236,16 @@ def advance(front: _Front, step: StepResult, accept: Tensor, h: Tensor, last: Te
 
 
 def retire(
-    front: _Front, result: Integration, ratio: Tensor, adaptive: bool, max_steps: int
+    front: _Front, result: Integration, accept: Tensor, finite: Tensor, adaptive: bool, max_steps: int
 ) -> None:
     """Take the series that are done, or that cannot go on, out of the working batch."""
     done = front.elapsed >= front.span
-    finite = torch.isfinite(ratio)
     status = torch.zeros_like(front.rows)
     status[front.attempts >= max_steps] = int(Status.MAX_STEPS)
-    resolution = 8 * torch.finfo(front.t.dtype).eps * front.t.abs().clamp(min=torch.finfo(front.t.dtype).tiny)
-    stuck = front.h <= resolution if adaptive else ~finite
-    status[stuck & finite] = int(Status.STEP_UNDERFLOW)
-    status[stuck & ~finite] = int(Status.NON_FINITE)
+    stuck = ~accept & (front.h <= 8 * torch.finfo(front.t.dtype).eps * front.t.abs()) if adaptive else ~accept
+    hopeless = ~finite & (stuck | (front.h <= 1e-14 * front.span))
+    status[stuck] = int(Status.STEP_UNDERFLOW)
+    status[hopeless] = int(Status.NON_FINITE)
     status[done] = int(Status.SUCCESS)
     leaving = done | (status > 0)
     if not bool(leaving.any()):
@@ -253,4 +254,5 @@ def retire(
     result.status[rows] = status[leaving]
     result.t_reached[rows] = front.t[leaving]
     result.n_steps[rows] = front.attempts[leaving]
+    result.n_accepted[rows] = front.accepted[leaving]
     front.keep(~leaving)

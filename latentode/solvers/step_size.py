@@ -134,9 +134,7 @@ class PIController:
             h = self._starting_step(field, t, y, carry, direction)
         return h.clamp(max=self.max_step), torch.ones_like(t)
 
-    def _starting_step(
-        self, field: Field, t: Tensor, y: Tensor, slope: Tensor, direction: Tensor
-    ) -> Tensor:
+    def _starting_step(self, field: Field, t: Tensor, y: Tensor, slope: Tensor, direction: Tensor) -> Tensor:
         """A step in which an explicit Euler step and the change of the slope stay small (Hairer et al., II.4)."""
         scale = (self.atol + self.rtol * y.abs()).clamp(min=torch.finfo(y.dtype).tiny)
         size, speed = root_mean_square(y / scale), root_mean_square(slope / scale)

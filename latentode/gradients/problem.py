@@ -1,0 +1,36 @@
+"""What every gradient is given: one initial value problem per series, with a flat state and sorted query times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from latentode.solvers.explicit_rk import ExplicitRK, Field
+from latentode.solvers.integrate import Integration, integrate
+from latentode.solvers.step_size import Controller
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A field with the parameters that it uses, and how it is to be solved."""
+
+    field: Field
+    params: Sequence[Tensor]
+    method: ExplicitRK
+    controller: Controller
+    max_steps: int
+
+    def integrate(self, y0: Tensor, t0: Tensor, t_eval: Tensor, *, keep_steps: bool) -> Integration:
+        """The numbers, without a graph: `solvers.integrate`."""
+        return integrate(
+            self.field,
+            y0.detach(),
+            t0.detach(),
+            t_eval.detach(),
+            method=self.method,
+            controller=self.controller,
+            max_steps=self.max_steps,
+            keep_steps=keep_steps,
+        )

@@ -1,0 +1,60 @@
+"""Accepted steps, computed once more as differentiable functions of their inputs.
+
+Step sizes count as constants, except that of a series' last step: it ends at the last query time and so moves
+with it. The nodes of the mesh move with t0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from latentode.solvers.explicit_rk import ExplicitRK, Field, StepResult
+from latentode.solvers.integrate import AcceptedSteps
+from latentode.solvers.interpolation import interpolate
+
+
+def replay(
+    method: ExplicitRK,
+    field: Field,
+    steps: AcceptedSteps,
+    t: Tensor,
+    y: Tensor,
+    carry: Tensor,
+    t_query: Tensor,
+    t_last: Tensor,
+) -> tuple[StepResult, Tensor]:
+    """One round of accepted steps of n series with Q query times inside them.
+
+    Parameters
+    ----------
+    t : Tensor (n,)
+    y, carry : Tensor (n, D)
+        Inputs of the steps; equal in value to those in `steps`.
+    t_query : Tensor (Q,)
+        Query times inside the steps.
+    t_last : Tensor (n,)
+        Last query time of each series.
+
+    Returns
+    -------
+    StepResult, Tensor (Q, D)
+        The steps, and the solution at the query times.
+    """
+    h = torch.where(steps.last, t_last - t, steps.h)
+    step = method.step(field, t, y, h, carry)
+    row = steps.query_row
+    theta = (t_query - t[row]) / h[row]
+    return step, interpolate(y, h, step.dense, theta, row)
+
+
+def at_start(t0: Tensor, t_eval: Tensor) -> tuple[Tensor, Tensor]:
+    """(row, column) of the query times that equal t0."""
+    row, column = torch.nonzero(t_eval == t0[:, None], as_tuple=True)
+    return row, column
+
+
+def last_query_time(t_eval: Tensor) -> Tensor:
+    """The last query time of every series, (N,): NaN stands only at the end."""
+    column = (~torch.isnan(t_eval)).sum(dim=1, keepdim=True) - 1
+    return t_eval.gather(1, column.clamp(min=0))[:, 0]

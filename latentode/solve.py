@@ -1,0 +1,303 @@
+"""`solve_ivp`: initial value problems, batch first, a clock per series, differentiable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from latentode.gradients import GRADIENTS, Gradient, Problem
+from latentode.solvers import SOLVERS, ExplicitRK, FixedStep, PIController, Solution
+from latentode.solvers.integrate import Integration
+from latentode.solvers.step_size import Controller
+
+
+def solve_ivp(
+    field: Callable[[Tensor, Tensor], Tensor],
+    y0: Tensor,
+    t_eval: Any,
+    *,
+    t0: Any = None,
+    solver: str | ExplicitRK = "dopri5",
+    rtol: float = 1e-3,
+    atol: float = 1e-6,
+    step_size: float | None = None,
+    controller: Controller | None = None,
+    gradient: str | Gradient = "discrete_adjoint",
+    params: Iterable[Tensor] | None = None,
+    max_steps: int = 10_000,
+    throw: bool = True,
+) -> Solution:
+    """Solve dy/dt = field(t, y) for N series at once, each on its own clock.
+
+    Every series has its own time, step size, error and query times: a stiff one does not slow its neighbours down,
+    and the number of steps depends on the dynamics, not on how many times are asked for.
+
+    Parameters
+    ----------
+    field : callable or nn.Module
+        `f(t, y) -> dy/dt` with t (n,), y (n, *state) and the result like y, row by row independent, for any number
+        n of the series (those that are done leave the batch).
+    y0 : Tensor (N, *state)
+        Floating point. States at `t0`.
+    t_eval : Tensor (T,) or (N, T)
+        Query times, the same for all series or their own, in any order, before and after `t0`. NaN asks nothing,
+        so that series may have different numbers of query times. Kept in float64.
+    t0 : float or Tensor () or (N,), optional
+        Initial times; default: the first query time of each series.
+    solver : str or ExplicitRK, default "dopri5"
+        A name in `latentode.solvers.SOLVERS` or a method.
+    rtol, atol : float, default 1e-3 and 1e-6
+        Tolerances of an adaptive solver for the error of a step: atol + rtol · |y|.
+    step_size : float, optional
+        Take fixed steps of this size, in the unit of time. Required for solvers without an error estimate.
+    controller : optional
+        Step-size controller; overrides rtol, atol and step_size.
+    gradient : str or callable, default "discrete_adjoint"
+        A name in `latentode.gradients.GRADIENTS`. "discrete_adjoint": the exact gradient of the computed solution
+        in memory O(steps × state); "backprop": the same through an ordinary graph (second derivatives work).
+    params : iterable of Tensor, optional
+        The tensors that the field uses and that gradients are wanted for; default: those of the module.
+    max_steps : int, default 10_000
+        Steps, accepted or not, that a series may take.
+    throw : bool, default True
+        Whether a series that cannot be solved raises; otherwise its `status` says so and the values that it did not
+        reach are NaN.
+
+    Returns
+    -------
+    Solution
+        t (N, T), y (N, T, *state), status, t_reached and stats per series.
+
+    Raises
+    ------
+    ValueError
+        For arguments that do not fit together.
+    SolverError
+        With `throw`, when a series cannot be solved.
+
+    References
+    ----------
+    Chen, Rubanova, Bettencourt, Duvenaud (2018), Neural Ordinary Differential Equations.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from latentode import solve_ivp
+    >>> y0 = torch.ones(2, 1, dtype=torch.float64)
+    >>> solution = solve_ivp(lambda t, y: -y, y0, [[0.0, 1.0], [0.0, 2.0]], rtol=1e-8, atol=1e-8)
+    >>> [round(y, 5) for y in solution.y[:, 1, 0].tolist()]
+    [0.36788, 0.13534]
+    """
+    state = _check_state(y0)
+    t_eval, t0 = _check_times(y0, t_eval, t0)
+    if not (isinstance(max_steps, int) and max_steps > 0):
+        raise ValueError(f"max_steps must be a positive int; got {max_steps!r}")
+    method = by_name(solver, SOLVERS, "solver")
+    problem = Problem(
+        field=_FlatField(field, y0.shape[1:], y0.dtype),
+        params=_parameters(field, params),
+        method=method,
+        controller=controller or _controller(method, solver, rtol, atol, step_size),
+        max_steps=max_steps,
+    )
+    if len(y0):
+        _check_field(problem, y0, t0, needs_params=gradient != "backprop")
+    answer = _solve_sides(by_name(gradient, GRADIENTS, "gradient"), problem, state, t0, t_eval)
+    solution = Solution(
+        t=t_eval,
+        y=answer.y.reshape(*t_eval.shape, *y0.shape[1:]),
+        status=answer.status,
+        t_reached=answer.t_reached,
+        stats={"n_steps": answer.n_steps, "n_accepted": answer.n_accepted, "n_evals": answer.n_evals},
+    )
+    return solution.raise_for_status() if throw else solution
+
+
+def by_name(choice: Any, table: dict[str, Any], what: str) -> Any:
+    """An object as it is, or the entry of that name."""
+    if not isinstance(choice, str):
+        return choice
+    if choice in table:
+        return table[choice]
+    close = get_close_matches(choice, table, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    raise ValueError(f"unknown {what} {choice!r}{hint}: expected one of {', '.join(map(repr, table))}")
+
+
+class _FlatField:
+    """The user's field on a flat state, with time in the dtype of the state."""
+
+    def __init__(
+        self, field: Callable[[Tensor, Tensor], Tensor], shape: torch.Size, dtype: torch.dtype
+    ) -> None:
+        self.field, self.shape, self.dtype = field, shape, dtype
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        if len(self.shape) == 1:
+            return self.field(t.to(self.dtype), y)
+        return self.field(t.to(self.dtype), y.reshape(len(y), *self.shape)).reshape(y.shape)
+
+
+def _check_state(y0: Tensor) -> Tensor:
+    """The state as (N, D)."""
+    if not isinstance(y0, Tensor):
+        raise TypeError(f"y0 must be a torch.Tensor (N, *state); got {type(y0).__name__}")
+    if not y0.is_floating_point():
+        raise ValueError(f"y0 must be floating point; got {y0.dtype}: use y0.float() or y0.double()")
+    if y0.ndim == 0:
+        raise ValueError(
+            "y0 must have shape (N, *state) with the series first; got a scalar: use y0.reshape(1, 1)"
+        )
+    return y0.reshape(len(y0), -1) if len(y0) else y0.reshape(0, max(y0[0:0].numel(), 1))
+
+
+def _check_times(y0: Tensor, t_eval: Any, t0: Any) -> tuple[Tensor, Tensor]:
+    """Query times (N, T) and initial times (N,) in float64 on the device of y0."""
+    n = len(y0)
+    t_eval = torch.as_tensor(t_eval, device=y0.device).to(_time_dtype(y0.device))
+    if t_eval.ndim == 0 or t_eval.ndim > 2 or (t_eval.ndim == 2 and len(t_eval) != n):
+        raise ValueError(
+            f"t_eval must have shape (T,) or (N, T) with N = {n} (the length of y0); got {tuple(t_eval.shape)}"
+        )
+    t_eval = t_eval.expand(n, -1) if t_eval.ndim == 1 else t_eval
+    if bool(torch.isinf(t_eval).any()):
+        raise ValueError("t_eval must be finite (NaN asks nothing); got an infinite query time")
+    if t0 is None:
+        if t_eval.shape[1] == 0 or bool(torch.isnan(t_eval[:, 0]).any()):
+            raise ValueError("t0 is needed where a series has no first query time: pass t0=")
+        return t_eval, t_eval[:, 0]
+    t0 = torch.as_tensor(t0, device=y0.device).to(t_eval.dtype)
+    if t0.ndim > 1 or (t0.ndim == 1 and len(t0) != n):
+        raise ValueError(f"t0 must be a scalar or have shape (N,) with N = {n}; got {tuple(t0.shape)}")
+    t0 = t0.expand(n)
+    if not bool(torch.isfinite(t0).all()):
+        raise ValueError("t0 must be finite")
+    return t_eval, t0
+
+
+def _time_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _controller(
+    method: ExplicitRK, name: object, rtol: float, atol: float, step_size: float | None
+) -> Controller:
+    if step_size is not None:
+        return FixedStep(step_size)
+    if method.tableau.b_error is None:
+        adaptive = [key for key, other in SOLVERS.items() if other.tableau.b_error is not None]
+        raise ValueError(
+            f"solver {name!r} has no error estimate and needs step_size=; adaptive solvers are {adaptive}"
+        )
+    return PIController(rtol, atol, order=method.tableau.error_order + 1)
+
+
+def _parameters(field: object, params: Iterable[Tensor] | None) -> tuple[Tensor, ...]:
+    """The tensors that gradients are wanted for."""
+    owner = getattr(field, "__self__", field)  # a module's own method counts as the module
+    if params is None:
+        params = owner.parameters() if isinstance(owner, nn.Module) else ()
+    return tuple(param for param in params if param.requires_grad)
+
+
+def _check_field(problem: Problem, y0: Tensor, t0: Tensor, *, needs_params: bool) -> None:
+    """Evaluate the field once, on the first series, and say what is wrong with the answer or its graph."""
+    probe = y0.detach()[:1]
+    flat: _FlatField = problem.field  # type: ignore[assignment]
+    with torch.set_grad_enabled(torch.is_grad_enabled() and needs_params):
+        dy = flat.field(t0.detach()[:1].to(y0.dtype), probe)
+    if not isinstance(dy, Tensor) or dy.shape != probe.shape or dy.dtype != probe.dtype:
+        got = f"{tuple(dy.shape)} {dy.dtype}" if isinstance(dy, Tensor) else type(dy).__name__
+        raise ValueError(
+            f"field(t, y) must return dy/dt like y; for y of shape {tuple(probe.shape)} {probe.dtype} it "
+            f"returned {got}"
+        )
+    if dy.device != probe.device:
+        raise ValueError(f"y0 is on {probe.device} but the field answers on {dy.device}: move one of them")
+    for leaf in _leaves_behind(dy, problem.params):
+        raise ValueError(
+            f"the field uses a tensor of shape {tuple(leaf.shape)} that requires a gradient and is none of its "
+            "parameters: pass params=(...), make the field an nn.Module that owns it, or use gradient='backprop'"
+        )
+
+
+def _leaves_behind(output: Tensor, known: Iterable[Tensor]) -> list[Tensor]:
+    """Leaf tensors that require a gradient, reached from `output` without passing a known tensor."""
+    stop = {id(x.grad_fn) for x in known if x.grad_fn is not None}
+    leaves = {id(x) for x in known}
+    seen: set[int] = set()
+    queue: list[Any] = [output.grad_fn] if output.grad_fn is not None else []
+    kept = list(queue)  # holds the nodes, so that no id is used twice
+    found = []
+    while queue:
+        node = queue.pop()
+        if id(node) in seen or id(node) in stop:
+            continue
+        seen.add(id(node))
+        variable = getattr(node, "variable", None)
+        if variable is not None and id(variable) not in leaves:
+            found.append(variable)
+        following = [next_node for next_node, _ in node.next_functions if next_node is not None]
+        queue += following
+        kept += following
+    return found
+
+
+class _Answer(NamedTuple):
+    y: Tensor
+    status: Tensor
+    t_reached: Tensor
+    n_steps: Tensor
+    n_accepted: Tensor
+    n_evals: Tensor
+
+
+def _solve_sides(gradient: Gradient, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> _Answer:
+    """Query times after t0 and before it are two problems of one batch; a series may have both."""
+    before = t_eval.detach() < t0.detach()[:, None]
+    if not bool(before.any()):
+        y, run = _solve_in_order(gradient, problem, y0, t0, t_eval)
+        return _Answer(y, run.status, run.t_reached, run.n_steps, run.n_accepted, run.n_evals)
+    backward = torch.nonzero(before.any(dim=1))[:, 0]
+    forward = torch.nonzero((~before & ~torch.isnan(t_eval)).any(dim=1))[:, 0]
+    rows = torch.cat([forward, backward])
+    mine = torch.cat([~before[forward], before[backward]])
+    queries = torch.where(mine, t_eval[rows], torch.nan)
+    y, run = _solve_in_order(gradient, problem, y0[rows], t0[rows], queries)
+    row, column = torch.nonzero(mine & ~torch.isnan(queries), as_tuple=True)
+    unasked = torch.full((*t_eval.shape, y.shape[2]), torch.nan, dtype=y.dtype, device=y.device)
+    whole = unasked.index_put((rows[row], column), y[row, column])
+    return _merge(whole, run, rows, t0)
+
+
+def _merge(y: Tensor, run: Integration, rows: Tensor, t0: Tensor) -> _Answer:
+    """Status and counts of both sides of a series as one: a failure and its time, the sum of the counts."""
+    n = len(t0)
+
+    def total(x: Tensor) -> Tensor:
+        return torch.zeros(n, dtype=x.dtype, device=x.device).index_add(0, rows, x)
+
+    failed = run.status > 0
+    status = torch.zeros(n, dtype=torch.int64, device=y.device)
+    status[rows[failed]] = run.status[failed]
+    t_reached = t0.detach().clone()
+    t_reached[rows] = run.t_reached
+    t_reached[rows[failed]] = run.t_reached[failed]
+    return _Answer(y, status, t_reached, total(run.n_steps), total(run.n_accepted), total(run.n_evals))
+
+
+def _solve_in_order(
+    gradient: Gradient, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor
+) -> tuple[Tensor, Integration]:
+    """Sort each series' query times away from t0, solve, and put the answers back in the caller's order."""
+    distance = (t_eval.detach() - t0.detach()[:, None]).abs().nan_to_num(nan=torch.inf)
+    if not bool((distance[:, 1:] < distance[:, :-1]).any()):
+        return gradient(problem, y0, t0, t_eval)
+    order = distance.argsort(dim=1, stable=True)
+    y, run = gradient(problem, y0, t0, t_eval.gather(1, order))
+    back = order.argsort(dim=1)[..., None].expand(*order.shape, y.shape[2])
+    return y.gather(1, back), run
