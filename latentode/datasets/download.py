@@ -1,0 +1,80 @@
+"""The data home, and files that are downloaded into it once and checked each time they are used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pooch
+
+from latentode.exceptions import DataError
+
+T = TypeVar("T")
+
+HOME_VARIABLE = "LATENTODE_DATA_HOME"
+
+
+def data_home(path: str | os.PathLike[str] | None = None) -> Path:
+    """Folder of the downloaded data: `path`, else $LATENTODE_DATA_HOME, else the user's cache folder."""
+    chosen = path or os.environ.get(HOME_VARIABLE) or pooch.os_cache("latentode")
+    return Path(chosen).expanduser()
+
+
+def fetch(path: Path, url: str, read: Callable[[Path], T]) -> T:
+    """Read a file of the data home, downloading it first if it is not there.
+
+    Parameters
+    ----------
+    path : Path
+        Where the file is or will be. A file that is already there is used and never changed or deleted.
+    url : str
+        Where it comes from.
+    read : callable
+        Gets a path, returns what the file holds, and raises :class:`DataError` with the reason if that is not
+        what it should be. A download is read before it gets its name, so a bad one never enters the folder.
+
+    Returns
+    -------
+    object
+        What `read` returned.
+
+    Raises
+    ------
+    DataError
+        If the file's content is not what it should be.
+    ConnectionError
+        If the file is not there and cannot be downloaded.
+    """
+    if not path.exists():
+        _download(path, url, read)
+    try:
+        return read(path)
+    except DataError as error:
+        raise DataError(
+            f"{path} is not usable: {error}. Delete it to have it downloaded again, or replace it by a good "
+            f"copy of {url}"
+        ) from error
+
+
+def _download(path: Path, url: str, read: Callable[[Path], T]) -> None:
+    def download_and_read(url: str, output_file: str, caller: pooch.Pooch) -> None:
+        pooch.HTTPDownloader(progressbar=True)(url, output_file, caller)
+        read(Path(output_file))
+
+    source = pooch.create(path.parent, base_url="", registry={path.name: None}, urls={path.name: url})
+    try:
+        # pooch writes to a temporary file, and moves it only when the downloader has returned
+        source.fetch(path.name, downloader=download_and_read)
+    except DataError as error:
+        raise DataError(
+            f"the download of {url} is not usable: {error}. Nothing was kept; try again, or put a good copy "
+            f"at {path}"
+        ) from error
+    except OSError as error:  # all network errors of requests are OSErrors
+        raise ConnectionError(
+            f"{path.name} could not be downloaded from {url} ({error}). Get it by other means and put it in "
+            f"the folder {path.parent}, or point data_home= or ${HOME_VARIABLE} to a folder that holds "
+            f"{path.parent.name}/{path.name}"
+        ) from error
