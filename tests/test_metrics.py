@@ -169,12 +169,12 @@ def test_nothing_to_score_is_refused(metric):
 
 
 def test_leading_axes_do_not_matter():
-    truth, mean, std = arrays()
+    flat = arrays()
+    deep = [a.reshape(3, 4, 2) for a in flat]
     for metric in METRICS.values():
-        flat, deep = ((a.reshape(shape) for a in (truth, mean, std)) for shape in [(12, 2), (3, 4, 2)])
-        np.testing.assert_allclose(
-            metric(*deep, per_target=True), metric(*flat, per_target=True), rtol=ROUNDING
-        )
+        score = metric(*deep, per_target=True)
+        assert score.shape == (2,)
+        np.testing.assert_allclose(score, metric(*flat, per_target=True), rtol=ROUNDING)
 
 
 # --- tables
@@ -206,6 +206,12 @@ def test_keys_of_two_dtypes_are_compared_by_value():
     assert mae(left, right) == 0.0
     with pytest.raises(DataError, match="differ in column 'id' in 2 row"):
         mae(left, right[::-1])
+
+
+def test_a_missing_time_agrees_with_nothing():
+    nullable = table(arrays()[0]).astype({"time": "Float64"})
+    with pytest.raises(DataError, match="differ in column 'time' in 1 row"):
+        mae(nullable, nullable.assign(time=nullable["time"].where(nullable.index != 3)))
 
 
 def test_key_columns_have_names():

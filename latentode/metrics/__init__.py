@@ -6,9 +6,9 @@ the interval's nominal coverage. Scores of two forecasts compare only if both an
 
 from __future__ import annotations
 
-from .gaussian import crps_gaussian, gaussian_log_score
-from .interval import interval_coverage, interval_width, pinball
-from .point import mae, mse, rmse, standardised_mse
+from latentode.metrics.gaussian import crps_gaussian, gaussian_log_score
+from latentode.metrics.interval import interval_coverage, interval_width, pinball
+from latentode.metrics.point import mae, mse, rmse, standardised_mse
 
 __all__ = [
     "crps_gaussian",

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ..exceptions import DataError
+from latentode.exceptions import DataError
 
 Array = NDArray[np.float64]
 Score = Any  # float, or one per target (array or Series): a union would force every caller to narrow it

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtr
 
-from .cells import Cells, Score, align
-from .point import Values
+from latentode.metrics.cells import Cells, Score, align
+from latentode.metrics.point import Values
 
 
 def gaussian_log_score(

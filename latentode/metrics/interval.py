@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cells import Score, align
-from .point import Values
+from latentode.metrics.cells import Score, align
+from latentode.metrics.point import Values
 
 CROSSED = "lower must not exceed upper: are the two arguments swapped?"
 

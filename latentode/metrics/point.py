@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from .cells import Score, align
+from latentode.metrics.cells import Score, align
 
 Values = ArrayLike | pd.DataFrame
 
