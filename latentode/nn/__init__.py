@@ -1,0 +1,1 @@
+"""Torch modules on plain tensors: the parts that `latentode.models` puts together."""

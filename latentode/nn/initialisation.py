@@ -1,0 +1,47 @@
+"""Layers whose first weights come from a generator of ours.
+
+The constructors of torch draw from its global random state; these neither read nor advance it, so that an
+estimator with a `random_state` gives the same numbers whatever else its caller does.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from latentode.seeding import numpy_generator, torch_generator
+
+
+def generator_or_fresh(generator: torch.Generator | None) -> torch.Generator:
+    """The generator itself, or for None one seeded from the operating system's entropy."""
+    return torch_generator(numpy_generator(None)) if generator is None else generator
+
+
+def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
+    """Linear layer, weights and biases uniform in ±1/sqrt(n_in) as torch has them, made on the CPU."""
+    layer = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
+    for parameter in (layer.weight, layer.bias):
+        _uniform_(parameter, n_in, generator)
+    return layer
+
+
+def gru(n_in: int, n_hidden: int, generator: torch.Generator) -> nn.GRU:
+    """One-layer batch-first GRU, made on the CPU.
+
+    Input weights are uniform in ±1/sqrt(n_hidden); each gate's recurrent matrix is orthogonal, which keeps
+    what was read first over long series (Saxe et al. 2014); biases are 0.
+    """
+    layer = nn.GRU(n_in, n_hidden, batch_first=True, device="meta").to_empty(device="cpu")
+    weights = dict(layer.named_parameters())
+    _uniform_(weights["weight_ih_l0"], n_hidden, generator)
+    for gate in weights["weight_hh_l0"].detach().chunk(3):
+        nn.init.orthogonal_(gate, generator=generator)
+    nn.init.zeros_(weights["bias_ih_l0"])
+    nn.init.zeros_(weights["bias_hh_l0"])
+    return layer
+
+
+def _uniform_(parameter: Tensor, fan: int, generator: torch.Generator) -> None:
+    bound = fan**-0.5
+    with torch.no_grad():
+        parameter.uniform_(-bound, bound, generator=generator)

@@ -1,0 +1,69 @@
+"""The multilayer perceptron that fields, decoders and posterior heads share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from latentode.nn.initialisation import generator_or_fresh, linear
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "softplus": functional.softplus,
+    "elu": functional.elu,
+    "silu": functional.silu,
+    "relu": functional.relu,
+}
+
+
+class MLP(nn.Module):
+    """Hidden layers of equal width, then a linear one.
+
+    Parameters
+    ----------
+    n_in, n_hidden, n_out : int
+        Widths of input, hidden layers and output.
+    depth : int, default 1
+        Number of hidden layers; 0 is one linear map.
+    activation : {"tanh", "softplus", "elu", "silu", "relu"}, default "tanh"
+        After every hidden layer.
+    generator : torch.Generator, optional
+        Source of the first weights, on the CPU; None takes fresh entropy.
+
+    Raises
+    ------
+    ValueError
+        For an unknown activation or a negative depth.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_hidden: int,
+        n_out: int,
+        *,
+        depth: int = 1,
+        activation: str = "tanh",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}")
+        if depth < 0:
+            raise ValueError(f"depth must be a number of hidden layers, 0 or more; got {depth}")
+        generator = generator_or_fresh(generator)
+        widths = [n_in, *[n_hidden] * depth, n_out]
+        self.layers = nn.ModuleList(linear(a, b, generator) for a, b in pairwise(widths))
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., n_in) to (..., n_out)."""
+        activate = ACTIVATIONS[self.activation]
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = activate(layer(x))
+        return last(x)
