@@ -1,0 +1,207 @@
+"""Scaling against NumPy, its invariances, and the way back."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from latentode.series import SCALERS, SeriesTable, TableLayout, TimeScale, ValueScaler, pad, scale_table
+from latentode.series.scaling import PRIOR_CELLS, SPAN
+
+ROUNDING = 1e-12  # a few operations in float64
+SINGLE = 1e-5  # the same in float32, on values of order 1 to 10
+
+
+def random_table(seed: int = 0, n_series: int = 12) -> SeriesTable:
+    rng = np.random.default_rng(seed)
+    n_rows = 40 * n_series
+    values = rng.normal([3.0, -100.0, 0.0], [0.1, 50.0, 1e-3], size=(n_rows, 3))
+    values[rng.random(values.shape) < 0.4] = np.nan
+    df = pd.DataFrame(values, columns=["a", "b", "c"])
+    df["id"], df["time"] = rng.integers(n_series, size=n_rows), rng.uniform(5, 25, n_rows)
+    return TableLayout.infer(df).read(df)
+
+
+def columns(table: SeriesTable) -> list[np.ndarray]:
+    return [column[~np.isnan(column)] for column in table.values.T]
+
+
+def table_with(values: list[float], ids: list[int] | None = None) -> SeriesTable:
+    df = pd.DataFrame({"id": ids or 0, "time": range(len(values)), "x": values})
+    return TableLayout.infer(df).read(df)
+
+
+def test_time_starts_at_the_smallest_time_and_a_typical_series_lasts_the_span():
+    table = random_table()
+    scale = TimeScale.fit(table)
+    spans = [np.ptp(table.times[a:b]) for a, b in zip(table.offsets[:-1], table.offsets[1:])]
+    assert scale.origin == table.times.min()
+    np.testing.assert_allclose(np.median(spans) / scale.unit, SPAN, rtol=ROUNDING)
+    np.testing.assert_allclose(scale.from_model(scale.to_model(table.times)), table.times, rtol=ROUNDING)
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1.0, 1e4), (86400.0, 0.0), (1e-3, -7.0)])
+def test_model_times_do_not_depend_on_unit_and_origin(factor, shift):
+    table = random_table()
+    other = SeriesTable(table.ids, table.offsets, table.times * factor + shift, table.values, table.rows)
+    ours = TimeScale.fit(table).to_model(table.times)
+    theirs = TimeScale.fit(other).to_model(other.times)
+    lost = np.finfo(float).eps * (1 + abs(shift) / (20 * factor)) * 100  # digits that the shift itself costs
+    np.testing.assert_allclose(theirs, ours, atol=lost)
+
+
+def test_a_window_stands_for_the_span():
+    assert TimeScale.fit(random_table(), window=2.0).unit == 2.0 / SPAN
+
+
+def test_series_without_two_times_do_not_set_the_unit():
+    assert TimeScale.fit(table_with([1.0, 2.0], ids=[0, 1])).unit == 1.0
+    df = pd.DataFrame({"id": [0, 1, 1, 2], "time": [9, 2, 4, 9], "x": 1.0})
+    assert TimeScale.fit(TableLayout.infer(df).read(df)) == TimeScale(2.0, 2.0 / SPAN)
+
+
+def test_standard_is_mean_and_standard_deviation_of_observed_cells():
+    table = random_table()
+    scaler = ValueScaler.fit(table, "standard")
+    np.testing.assert_allclose(scaler.loc, [x.mean() for x in columns(table)], rtol=ROUNDING)
+    np.testing.assert_allclose(scaler.scale, [x.std() for x in columns(table)], rtol=ROUNDING)
+
+
+def test_robust_is_median_and_interquartile_range_of_a_normal():
+    table = random_table()
+    scaler = ValueScaler.fit(table, "robust")
+    np.testing.assert_allclose(scaler.loc, [np.median(x) for x in columns(table)], rtol=ROUNDING)
+    expected = [stats.iqr(x, scale="normal") for x in columns(table)]
+    np.testing.assert_allclose(scaler.scale, expected, rtol=ROUNDING)
+
+
+def test_robust_falls_back_where_most_values_are_equal():
+    values = [0.0] * 9 + [1.0]
+    assert ValueScaler.fit(table_with(values), "robust").scale == pytest.approx([np.std(values)])
+
+
+def test_minmax_brings_the_training_range_to_0_and_1():
+    table = random_table()
+    scaled = columns(scale_table(table, TimeScale.fit(table), ValueScaler.fit(table, "minmax")))
+    assert [(x.min(), x.max()) for x in scaled] == [(0.0, 1.0)] * 3
+
+
+@pytest.mark.parametrize("kind", SCALERS)
+@pytest.mark.parametrize("values", [[0.1] * 7, [5.0], [np.nan, np.nan]])
+def test_targets_that_never_vary_keep_their_unit(kind, values):
+    scaler = ValueScaler.fit(table_with(values), kind)
+    assert scaler.scale.tolist() == [1.0]
+    assert scaler.within.tolist() == [1.0]
+    np.testing.assert_array_equal(scaler.to_model(np.array([values]).T), 0 * np.array([values]).T)
+
+
+@pytest.mark.parametrize("kind", SCALERS)
+def test_values_and_spreads_come_back(kind):
+    table = random_table()
+    scaler = ValueScaler.fit(table, kind)
+    back = scaler.from_model(scaler.to_model(table.values))
+    np.testing.assert_allclose(back, table.values, rtol=ROUNDING, atol=ROUNDING)
+    np.testing.assert_allclose(scaler.std_from_model(np.ones((2, 3), "float32")), [scaler.scale] * 2)
+    assert scaler.from_model(np.ones((4, 2, 3), "float32")).dtype == np.float64
+
+
+@pytest.mark.parametrize("kind", SCALERS)
+def test_model_values_do_not_depend_on_the_unit(kind):
+    table = random_table()
+    other = SeriesTable(table.ids, table.offsets, table.times, table.values * 1e3 - 2e5, table.rows)
+    ours = ValueScaler.fit(table, kind).to_model(table.values)
+    theirs = ValueScaler.fit(other, kind).to_model(other.values)
+    np.testing.assert_allclose(theirs, ours, atol=1e-6)  # the shift costs 8 of 16 digits of column c
+
+
+@pytest.mark.parametrize("kind", SCALERS)
+def test_only_observed_cells_count(kind):
+    table = table_with([1.0, np.nan, 2.0, 4.0])
+    dense = table_with([1.0, 2.0, 4.0])
+    one, other = ValueScaler.fit(table, kind), ValueScaler.fit(dense, kind)
+    assert one.state() == other.state()
+
+
+def test_spread_within_is_pooled_over_series():
+    table = random_table()
+    scaler = ValueScaler.fit(table, "series")
+    frame = pd.DataFrame(scaler.to_model(table.values)).groupby(table.series)
+    freedom = (frame.count() - 1).clip(lower=0)
+    expected = np.sqrt((frame.var() * freedom).sum() / freedom.sum())
+    np.testing.assert_allclose(scaler.within, expected, rtol=ROUNDING)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_series_takes_level_and_spread_from_the_context(dtype):
+    table = random_table()
+    scaler = ValueScaler.fit(table, "series")
+    scaled = scale_table(table, TimeScale.fit(table), scaler)
+    affine = scaler.affine(pad(scaled, dtype=dtype))
+    frame = pd.DataFrame(scaled.values).groupby(scaled.series)
+    n = frame.count()
+    spread = np.sqrt((n * frame.var(ddof=0) + PRIOR_CELLS * scaler.within**2) / (n + PRIOR_CELLS))
+    assert affine.loc.dtype == affine.scale.dtype == dtype
+    np.testing.assert_allclose(affine.loc, frame.mean(), atol=SINGLE)
+    np.testing.assert_allclose(affine.scale, spread, rtol=SINGLE)
+
+
+def test_series_moves_with_a_drifting_series():
+    table = random_table()
+    scaler = ValueScaler.fit(table, "series")
+    batch = pad(scale_table(table, TimeScale.fit(table), scaler), dtype=torch.float64)
+    lower = ValueScaler("series", scaler.loc - 1e3, scaler.scale, scaler.within)
+    drifted = pad(scale_table(table, TimeScale.fit(table), lower), dtype=torch.float64)
+    ours, theirs = scaler.affine(batch).apply(batch), scaler.affine(drifted).apply(drifted)
+    np.testing.assert_allclose(theirs.values, ours.values, atol=1e-6)  # 1e3 / 1e-3 leaves ten digits
+
+
+def test_nothing_observed_gives_level_0_and_the_typical_spread():
+    scaler = ValueScaler.fit(random_table(), "series")
+    table = random_table().take([0])
+    blind = SeriesTable(table.ids, table.offsets, table.times, np.full_like(table.values, np.nan), table.rows)
+    affine = scaler.affine(pad(blind, dtype=torch.float64))
+    np.testing.assert_array_equal(affine.loc, np.zeros((1, 3)))
+    np.testing.assert_allclose(affine.scale, scaler.within[None], rtol=ROUNDING)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SCALERS if kind != "series"])
+def test_the_other_kinds_have_no_affine(kind):
+    table = random_table()
+    affine = ValueScaler.fit(table, kind).affine(pad(table))
+    assert (affine.loc == 0).all()
+    assert (affine.scale == 1).all()
+    assert affine.loc.shape == affine.scale.shape == (len(table), 3)
+
+
+def test_affine_comes_back_and_leaves_unobserved_cells_alone():
+    table = random_table()
+    scaler = ValueScaler.fit(table, "series")
+    batch = pad(scale_table(table, TimeScale.fit(table), scaler))
+    affine = scaler.affine(batch)
+    applied = affine.apply(batch)
+    assert (applied.values[~batch.mask] == 0).all()
+    assert not torch.equal(applied.values, batch.values)
+    samples = affine.invert(applied.values.expand(4, *batch.values.shape))  # (K, N, T, D)
+    for back in (affine.invert(applied.values), samples[3]):
+        np.testing.assert_allclose(back[batch.mask], batch.values[batch.mask], atol=SINGLE)
+
+
+@pytest.mark.parametrize("kind", SCALERS)
+def test_state_survives_json(kind):
+    table = random_table()
+    scaler, time_scale = ValueScaler.fit(table, kind), TimeScale.fit(table)
+    again = ValueScaler.from_state(json.loads(json.dumps(scaler.state())))
+    assert again.kind == kind
+    np.testing.assert_array_equal(again.to_model(table.values), scaler.to_model(table.values))
+    np.testing.assert_array_equal(again.within, scaler.within)
+    assert TimeScale.from_state(json.loads(json.dumps(time_scale.state()))) == time_scale
+
+
+def test_an_unknown_scaler_is_refused():
+    with pytest.raises(ValueError, match=r"scaler must be one of \('standard', .*\), got 'zscore'"):
+        ValueScaler.fit(random_table(), "zscore")
