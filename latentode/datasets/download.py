@@ -44,8 +44,8 @@ def fetch(path: Path, url: str, read: Callable[[Path], T]) -> T:
     ------
     DataError
         If the file's content is not what it should be.
-    ConnectionError
-        If the file is not there and cannot be downloaded.
+    OSError
+        If the file is not there and cannot be downloaded: no network, or a folder that cannot be written.
     """
     if not path.exists():
         _download(path, url, read)
@@ -72,8 +72,8 @@ def _download(path: Path, url: str, read: Callable[[Path], T]) -> None:
             f"the download of {url} is not usable: {error}. Nothing was kept; try again, or put a good copy "
             f"at {path}"
         ) from error
-    except OSError as error:  # all network errors of requests are OSErrors
-        raise ConnectionError(
+    except OSError as error:  # of the network (all errors of requests are) or of the disk
+        raise OSError(
             f"{path.name} could not be downloaded from {url} ({error}). Get it by other means and put it in "
             f"the folder {path.parent}, or point data_home= or ${HOME_VARIABLE} to a folder that holds "
             f"{path.parent.name}/{path.name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import tarfile
 import zlib
@@ -102,7 +103,7 @@ def fetch_physionet2012(
         If `sets` names no set, an unknown one, or one twice.
     DataError
         If a file is corrupt, cut short or not the published one. A bad download is not kept.
-    ConnectionError
+    OSError
         If a file is missing and cannot be downloaded; the message says where to put it by hand.
 
     References
@@ -136,15 +137,15 @@ def parse_records(records: list[bytes]) -> tuple[np.ndarray, pd.DataFrame]:
         BytesIO(body),
         header=None,
         names=["time", "parameter", "value"],
-        dtype={"time": "category", "parameter": "category", "value": "float64"},
+        dtype="category",  # few distinct texts, each read once; and floats exact in every version of pandas
         keep_default_na=False,  # an empty parameter name is a name here
-        float_precision="round_trip",
     )
     clock = rows["time"].cat.categories.str
     minutes = clock[:2].astype("int64") * 60 + clock[3:].astype("int64")
     starts = (rows["parameter"] == "RecordID").to_numpy()  # the first line of every record
     rows["stay"] = np.cumsum(starts) - 1
     rows["minute"] = minutes.to_numpy()[rows["time"].cat.codes]
+    rows["value"] = rows["value"].cat.categories.astype("float64").to_numpy()[rows["value"].cat.codes]
     stays = rows["value"].to_numpy()[starts].astype("int64")
     return stays, rows.loc[~starts, ["stay", "minute", "parameter", "value"]]
 
@@ -218,13 +219,14 @@ def _fetch_outcomes(folder: Path, name: str, ids: list[int]) -> pd.DataFrame:
 def read_records(path: Path, digest: str) -> dict[int, bytes]:
     """The `<RecordID>.txt` members of an archive, whose content must have the given digest."""
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        # unpacked as a whole, because gzip's check sum stands at the end, which tarfile does not read
+        with tarfile.open(fileobj=BytesIO(gzip.decompress(path.read_bytes())), mode="r:") as archive:
             found = {
                 Path(member.name).name: archive.extractfile(member).read()  # type: ignore[union-attr]
                 for member in archive
                 if member.isfile() and member.name.endswith(".txt")
             }
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"it is corrupt or cut short ({error})") from error
     if len(found) != N_RECORDS:
         raise DataError(f"it holds {len(found)} records (*.txt) where the published set has {N_RECORDS}")

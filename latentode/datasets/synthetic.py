@@ -93,7 +93,7 @@ def make_spirals(
     n_obs : int
         Observations per series, 1 to 100.
     noise : float
-        Standard deviation of the noise, in the unit of x and y (the curves span about −20 to 11).
+        Standard deviation of the noise, in the unit of x and y (the curves lie within −11 and 13).
     start : (int, int)
         Smallest and largest fine index s, both included, within 0 and 300. Series for testing a forecast
         start in (0, 200), so that every state they reach was seen by some training series.
