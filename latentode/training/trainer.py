@@ -239,8 +239,6 @@ def _count(batches: Iterable[Any]) -> int:
             "train_batches must give something with a length, such as a list or a loader, since the schedule "
             f"needs the number of steps beforehand; got {type(batches).__name__}"
         )
-    if len(batches) == 0:
-        raise ValueError("train_batches gave no batch: at least one series is needed")
     return len(batches)
 
 

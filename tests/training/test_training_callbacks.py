@@ -116,6 +116,13 @@ def test_best_weights_of_one_training_do_not_reach_the_next():
     assert torch.equal(model.w.detach(), before)
 
 
+def test_best_weights_start_afresh_in_a_second_training():
+    keeper, model, diary = BestWeights(), Point(5.0), Diary()
+    fit_scripted([0, 1], keeper)
+    fit_scripted([3, 2, 4], keeper, diary, model=model)
+    assert torch.equal(model.w.detach(), diary.weights[1])
+
+
 def test_without_validation_the_latest_weights_stay():
     model, diary = Point(5.0), Diary()
     trainer = Trainer(3, callbacks=[BestWeights(), diary])
@@ -219,8 +226,10 @@ def test_bar_is_there_before_the_first_batch(capsys):
     assert "0%" in seen[0]
 
 
-def test_bar_is_closed_by_an_interrupt(capsys):
-    bar = ProgressBar()
+def test_bar_is_closed_by_an_interrupt(capsys, monkeypatch):
+    bars = []
+    tqdm = callbacks.tqdm
+    monkeypatch.setattr(callbacks, "tqdm", lambda **given: bars.append(tqdm(**given)) or bars[0])
     with pytest.raises(KeyboardInterrupt):
-        fit_scripted([1, 2, 3], bar, interrupt_at(2))
+        fit_scripted([1, 2, 3], ProgressBar(), interrupt_at(2))
     assert capsys.readouterr().err.endswith("\n")

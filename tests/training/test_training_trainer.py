@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from training_stubs import Diary, Parts, Point
 
-from latentode.training import NonFiniteLossError, Trainer, one_cycle
+from latentode.training import Callback, NonFiniteLossError, Trainer, one_cycle
 
 ZERO = torch.zeros(1, dtype=torch.float64)
 
@@ -137,6 +137,25 @@ def test_callbacks_are_called_in_order():
     assert diary.calls == expected.split(",")
 
 
+def test_callbacks_begin_and_end_in_the_order_given():
+    calls = []
+
+    class Named(Callback):
+        def __init__(self, name):
+            self.name = name
+
+        def on_fit_begin(self, state):
+            calls.append(f"{self.name} begins")
+
+        def on_fit_end(self, state):
+            calls.append(f"{self.name} ends")
+
+    model = Point(1.0)
+    trainer = Trainer(1, callbacks=[Named("a"), Named("b")])
+    trainer.fit(model, lambda epoch: [ZERO], loss=model.half_squared_distance)
+    assert calls == ["a begins", "b begins", "a ends", "b ends"]
+
+
 def test_batches_are_asked_for_once_per_epoch():
     model, epochs, validations = Point(1.0), [], []
     Trainer(3).fit(
@@ -262,9 +281,10 @@ def test_non_finite_gradient_of_a_finite_loss_is_not_stepped():
     assert model.w.item() == 0.0
 
 
-def test_model_without_trainable_parameters_is_refused():
+@pytest.mark.parametrize("model", [nn.Tanh(), nn.Linear(1, 1).requires_grad_(False)])
+def test_model_without_trainable_parameters_is_refused(model):
     with pytest.raises(ValueError, match="the model has no trainable parameters"):
-        Trainer(1).fit(nn.Tanh(), lambda epoch: [0], loss=lambda b, e: Parts(ZERO))
+        Trainer(1).fit(model, lambda epoch: [0], loss=lambda b, e: Parts(ZERO))
 
 
 def test_batches_without_a_length_are_refused():
