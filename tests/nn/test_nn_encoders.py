@@ -154,9 +154,17 @@ def test_nothing_observed_at_all_is_legal(name):
     times, values, mask, lengths = batch()
     nothing = encoder(times, values, torch.zeros_like(mask), lengths)
     assert torch.isfinite(nothing.mean).all()
+
+
+def test_a_series_without_rows_leaves_the_first_state_as_it_is():
+    encoder = encoder_of()
+    with torch.no_grad():
+        encoder.gru.bias_ih_l0.fill_(0.5)  # so that reading anything, even zeros, would show
+    times, values, mask, lengths = batch()
     empty = encoder(times, values, mask, torch.zeros_like(lengths))
-    assert torch.isfinite(empty.mean).all()
-    torch.testing.assert_close(empty.mean, empty.mean[:1].expand(N, L), **EXACT)  # the same answer for all
+    expected = encoder.head(torch.zeros(N, H, dtype=torch.float64))
+    torch.testing.assert_close(empty.mean, expected.mean, **EXACT)
+    torch.testing.assert_close(empty.std, expected.std, **EXACT)
 
 
 @each_encoder

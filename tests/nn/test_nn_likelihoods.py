@@ -228,6 +228,28 @@ def test_root_finding_is_quadratic():
     assert len(calls) < 12  # bisection alone needs about 50
 
 
+def test_root_finding_does_not_cycle():
+    def excess(x):  # Newton's method sends x to -x, for ever
+        return x.sign() * x.abs().sqrt(), 0.5 / x.abs().sqrt()
+
+    root = mixture_quantile(torch.tensor([-1.0, 2.0], dtype=torch.float64), excess, torch.ones(()))
+    assert abs(float(root)) < 1e-12
+
+
+def test_root_finding_stays_between_the_components():
+    seen = []
+
+    def excess(x):  # so flat at first that a Newton step jumps over everything
+        seen.append(float(x))
+        growth = (10 * (x - 1)).exp()
+        return growth - 0.5, 10 * growth
+
+    components = torch.tensor([-10.0] + 23 * [1.0], dtype=torch.float64)
+    root = mixture_quantile(components, excess, torch.ones(()))
+    assert float(root) == pytest.approx(1 + math.log(0.5) / 10, abs=1e-12)
+    assert -10 <= min(seen) <= max(seen) <= 1
+
+
 def test_mixture_moments_are_those_of_a_large_sample_space():
     g = torch.Generator().manual_seed(5)
     means, stds = torch.randn(3, 4, generator=g, dtype=torch.float64), torch.rand(3, 4, generator=g).double()
