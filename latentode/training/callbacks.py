@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,7 +23,6 @@ class FitState:
     ----------
     model : nn.Module
         The model in training, in place.
-    optimiser : torch.optim.Optimizer
     history : History
         Records of the epochs that are complete.
     max_epochs, batches_per_epoch : int
@@ -36,10 +35,11 @@ class FitState:
         Optimiser steps taken.
     batch_loss : float
         Loss of that batch.
+    optimiser : torch.optim.Optimizer
+        There from the first batch on, not yet when the training begins.
     """
 
     model: nn.Module
-    optimiser: torch.optim.Optimizer
     history: History
     max_epochs: int
     batches_per_epoch: int
@@ -48,6 +48,7 @@ class FitState:
     batch: int = 0
     step: int = 0
     batch_loss: float = math.nan
+    optimiser: torch.optim.Optimizer = field(init=False, repr=False)
 
 
 class Callback:

@@ -117,16 +117,18 @@ class Trainer:
         ValueError
             For a model without trainable parameters, and for batches that are missing or cannot be counted.
         """
+        parameters = _trainable(model)
         first = train_batches(1)
         state = FitState(
             model=model,
-            optimiser=_adam(_trainable(model), self.lr),
             history=History(),
             max_epochs=self.max_epochs,
             batches_per_epoch=_count(first),
             has_validation=validation_batches is not None,
         )
         with _modes_kept(model), self._callbacks_told(state):
+            # after the callbacks: torch takes seconds for its first optimiser, and the bar should be there by then
+            state.optimiser = _adam(parameters, self.lr)
             for epoch in range(1, self.max_epochs + 1):
                 began = time.perf_counter()
                 state.epoch, state.batch = epoch, 0

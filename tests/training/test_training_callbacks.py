@@ -213,15 +213,18 @@ def test_bar_never_runs_ahead_of_the_epoch(capsys, every_update):
     assert "batch" not in capsys.readouterr().err
 
 
-def test_bar_is_there_before_the_first_batch(capsys):
+def test_bar_is_there_before_the_optimiser_is_made(capsys, monkeypatch):
     seen = []
+    adam = torch.optim.Adam
 
-    def loss(batch, epoch):
+    def slow_adam(*given, **options):
         seen.append(capsys.readouterr().err)
-        return model.half_squared_distance(batch, epoch)
+        return adam(*given, **options)
 
     model = Point(1.0)
-    Trainer(2, callbacks=[ProgressBar()]).fit(model, lambda epoch: [torch.zeros(1)], loss=loss)
+    monkeypatch.setattr(torch.optim, "Adam", slow_adam)
+    trainer = Trainer(2, callbacks=[ProgressBar()])
+    trainer.fit(model, lambda epoch: [torch.zeros(1)], loss=model.half_squared_distance)
     assert "epoch 1/2" in seen[0]
     assert "0%" in seen[0]
 
