@@ -127,7 +127,7 @@ class Trainer:
             has_validation=validation_batches is not None,
         )
         with _modes_kept(model), self._callbacks_told(state):
-            # after the callbacks: torch takes seconds for its first optimiser, and the bar should be there by then
+            # after the callbacks began: torch takes seconds to make its first optimiser, while the bar shows
             state.optimiser = _adam(parameters, self.lr)
             for epoch in range(1, self.max_epochs + 1):
                 began = time.perf_counter()
