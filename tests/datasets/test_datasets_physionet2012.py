@@ -186,6 +186,10 @@ def flip_a_byte(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
 
 
+def break_the_stream(content: bytes) -> bytes:
+    return content[:10] + b"\xff" + content[11:]  # a first block of a kind that does not exist
+
+
 def without_a_member(content: bytes) -> bytes:
     return archive("set-a", {"101.txt": members_of("a")["101.txt"]})
 
@@ -197,6 +201,7 @@ def with_another_value(content: bytes) -> bytes:
 BAD_ARCHIVES = [
     (cut, "corrupt or cut short"),
     (flip_a_byte, "corrupt or cut short"),
+    (break_the_stream, "corrupt or cut short"),
     (lambda content: b"", "corrupt or cut short"),
     (lambda content: b"<html>come back later</html>", "corrupt or cut short"),
     (without_a_member, r"holds 1 records \(\*\.txt\) where the published set has 2"),
