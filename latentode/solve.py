@@ -104,9 +104,10 @@ def solve_ivp(
         controller=controller or _controller(method, solver, rtol, atol, step_size),
         max_steps=max_steps,
     )
+    differentiate = by_name(gradient, GRADIENTS, "gradient")
     if len(y0):
-        _check_field(problem, y0, t0, needs_params=gradient != "backprop")
-    answer = _solve_sides(by_name(gradient, GRADIENTS, "gradient"), problem, state, t0, t_eval)
+        _check_field(problem, y0, t0, needs_params=differentiate is not GRADIENTS["backprop"])
+    answer = _solve_sides(differentiate, problem, state, t0, t_eval)
     solution = Solution(
         t=t_eval,
         y=answer.y.reshape(*t_eval.shape, *y0.shape[1:]),
@@ -158,7 +159,7 @@ def _check_state(y0: Tensor) -> Tensor:
 def _check_times(y0: Tensor, t_eval: Any, t0: Any) -> tuple[Tensor, Tensor]:
     """Query times (N, T) and initial times (N,) in float64 on the device of y0."""
     n = len(y0)
-    t_eval = torch.as_tensor(t_eval, device=y0.device).to(_time_dtype(y0.device))
+    t_eval = torch.as_tensor(t_eval, dtype=_time_dtype(y0.device), device=y0.device)
     if t_eval.ndim == 0 or t_eval.ndim > 2 or (t_eval.ndim == 2 and len(t_eval) != n):
         raise ValueError(
             f"t_eval must have shape (T,) or (N, T) with N = {n} (the length of y0); got {tuple(t_eval.shape)}"
@@ -170,7 +171,7 @@ def _check_times(y0: Tensor, t_eval: Any, t0: Any) -> tuple[Tensor, Tensor]:
         if t_eval.shape[1] == 0 or bool(torch.isnan(t_eval[:, 0]).any()):
             raise ValueError("t0 is needed where a series has no first query time: pass t0=")
         return t_eval, t_eval[:, 0]
-    t0 = torch.as_tensor(t0, device=y0.device).to(t_eval.dtype)
+    t0 = torch.as_tensor(t0, dtype=t_eval.dtype, device=y0.device)
     if t0.ndim > 1 or (t0.ndim == 1 and len(t0) != n):
         raise ValueError(f"t0 must be a scalar or have shape (N,) with N = {n}; got {tuple(t0.shape)}")
     t0 = t0.expand(n)
@@ -205,11 +206,11 @@ def _parameters(field: object, params: Iterable[Tensor] | None) -> tuple[Tensor,
 
 
 def _check_field(problem: Problem, y0: Tensor, t0: Tensor, *, needs_params: bool) -> None:
-    """Evaluate the field once, on the first series, and say what is wrong with the answer or its graph."""
-    probe = y0.detach()[:1]
+    """Evaluate the field once, on the first two series, and say what is wrong with the answer or its graph."""
+    probe = y0.detach()[:2]
     flat: _FlatField = problem.field  # type: ignore[assignment]
     with torch.set_grad_enabled(torch.is_grad_enabled() and needs_params):
-        dy = flat.field(t0.detach()[:1].to(y0.dtype), probe)
+        dy = flat.field(t0.detach()[:2].to(y0.dtype), probe)
     if not isinstance(dy, Tensor) or dy.shape != probe.shape or dy.dtype != probe.dtype:
         got = f"{tuple(dy.shape)} {dy.dtype}" if isinstance(dy, Tensor) else type(dy).__name__
         raise ValueError(
@@ -227,23 +228,19 @@ def _check_field(problem: Problem, y0: Tensor, t0: Tensor, *, needs_params: bool
 
 def _leaves_behind(output: Tensor, known: Iterable[Tensor]) -> list[Tensor]:
     """Leaf tensors that require a gradient, reached from `output` without passing a known tensor."""
-    stop = {id(x.grad_fn) for x in known if x.grad_fn is not None}
     leaves = {id(x) for x in known}
-    seen: set[int] = set()
-    queue: list[Any] = [output.grad_fn] if output.grad_fn is not None else []
-    kept = list(queue)  # holds the nodes, so that no id is used twice
+    seen: set[Any] = {None, *(x.grad_fn for x in known)}
+    queue: list[Any] = [output.grad_fn]
     found = []
     while queue:
         node = queue.pop()
-        if id(node) in seen or id(node) in stop:
+        if node in seen:
             continue
-        seen.add(id(node))
+        seen.add(node)
         variable = getattr(node, "variable", None)
         if variable is not None and id(variable) not in leaves:
             found.append(variable)
-        following = [next_node for next_node, _ in node.next_functions if next_node is not None]
-        queue += following
-        kept += following
+        queue += [next_node for next_node, _ in node.next_functions]
     return found
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from latentode.gradients.problem import Problem
-from latentode.gradients.replay import at_start, last_query_time, replay
+from latentode.gradients.replay import at_start, last_query_time, pad_columns, replay
 from latentode.solvers.integrate import Integration
 
 
@@ -20,23 +20,43 @@ def backprop(problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> tuple[
     -------
     Tensor (N, T, D), Integration
     """
-    run = problem.integrate(y0, t0, t_eval, keep_steps=True)
-    t_last = last_query_time(t_eval)
-    y, carry = y0, problem.method.start(problem.field, t0, y0)
+    run = problem.integrate(y0, t0, t_eval, keep_steps=torch.is_grad_enabled())
+    if not torch.is_grad_enabled():
+        return run.y, run
+    answers = _Answers(y0, t_eval)
     row, column = at_start(t0, t_eval)
-    answers = [y0[row] + (t_eval[row, column] - t0[row]).to(y0.dtype)[:, None] * carry[row]]
-    answer_rows, answer_columns = [row], [column]
+    y, carry = y0, problem.method.start(problem.field, t0, y0)
+    answers.add(row, column, y0[row] + (t_eval[row, column] - t0[row]).to(y0.dtype)[:, None] * carry[row])
+    t_last = last_query_time(t_eval)
+    t_padded = pad_columns(t_eval)
     for steps in run.steps:
-        rows = steps.rows
-        t = t0[rows] + (steps.t - t0[rows]).detach()
-        query = (rows[steps.query_row], steps.query_column)
+        rows, column = steps.rows, steps.covered.column
+        t_query = t_padded[rows[:, None], column]
         step, answer = replay(
-            problem.method, problem.field, steps, t, y[rows], carry[rows], t_eval[query], t_last[rows]
+            problem.method, problem.field, steps, t0[rows], y[rows], carry[rows], t_query, t_last[rows]
         )
         y, carry = y.index_copy(0, rows, step.y), carry.index_copy(0, rows, step.carry)
-        answers.append(answer)
-        answer_rows.append(query[0])
-        answer_columns.append(query[1])
-    where = (torch.cat(answer_rows), torch.cat(answer_columns))
-    unreached = torch.full_like(run.y, torch.nan)
-    return unreached.index_put(where, torch.cat(answers)), run
+        answers.add(rows[:, None], column, answer)
+    return answers.assemble(), run
+
+
+class _Answers:
+    """Solutions at query times, put in their places by one gather at the end: the graph holds no (N, T, D) per step."""
+
+    def __init__(self, y0: Tensor, t_eval: Tensor) -> None:
+        self.parts = [y0.new_full((1, y0.shape[1]), torch.nan)]  # what was not reached or not asked
+        self.place = torch.zeros(len(t_eval), t_eval.shape[1] + 1, dtype=torch.int64, device=y0.device)
+        self.count = 1
+
+    def add(self, row: Tensor, column: Tensor, answer: Tensor) -> None:
+        """`answer` (*shape, D) belongs to t_eval[row, column], both broadcast to `shape`."""
+        answer = answer.flatten(0, -2)
+        places = torch.arange(self.count, self.count + len(answer), device=column.device)
+        self.place[row, column] = places.reshape(column.shape)
+        self.parts.append(answer)
+        self.count += len(answer)
+
+    def assemble(self) -> Tensor:
+        """(N, T, D)."""
+        place = self.place[:, :-1]
+        return torch.cat(self.parts)[place.flatten()].unflatten(0, place.shape)

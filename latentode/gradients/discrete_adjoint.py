@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from latentode.gradients.problem import Problem
-from latentode.gradients.replay import at_start, last_query_time, replay
+from latentode.gradients.replay import at_start, last_query_time, pad_columns, replay
 from latentode.solvers.integrate import AcceptedSteps, Integration
 
 
@@ -63,7 +63,7 @@ class _DiscreteAdjoint(torch.autograd.Function):
         for steps in reversed(ctx.steps):
             sweep.through(steps)
         sweep.through_start()
-        times = (sweep.of_t0, sweep.of_t_eval) if wants_times else (None, None)
+        times = (sweep.of_t0, sweep.of_t_eval[:, :-1]) if wants_times else (None, None)
         return None, None, sweep.of_y, *times, *sweep.of_params
 
 
@@ -75,12 +75,13 @@ class _Sweep:
     ) -> None:
         self.problem = problem
         self.y0, self.t0, self.t_eval = y0.detach(), t0.detach(), t_eval.detach()
-        self.grad_y = grad_y
+        self.grad_y = torch.nn.functional.pad(grad_y, (0, 0, 0, 1))  # 0 for the column that nobody asks for
         self.wants_times = wants_times
         self.of_y = torch.zeros_like(y0)
         self.of_carry = torch.zeros_like(y0)
         self.of_t0 = torch.zeros_like(t0)
-        self.of_t_eval = torch.zeros_like(t_eval)
+        self.t_padded = pad_columns(self.t_eval)
+        self.of_t_eval = torch.zeros_like(self.t_padded)
         self.of_params: list[Tensor | None] = [None] * len(problem.params)
         self.t_last = last_query_time(self.t_eval)
         self.last_column = (~torch.isnan(self.t_eval)).sum(dim=1) - 1
@@ -88,20 +89,20 @@ class _Sweep:
     def through(self, steps: AcceptedSteps) -> None:
         """Backwards through one round of accepted steps."""
         rows = steps.rows
-        query = (rows[steps.query_row], steps.query_column)
-        inputs = (steps.y, steps.carry, steps.t, self.t_eval[query], self.t_last[rows])
+        query = (rows[:, None], steps.covered.column)
+        times = (self.t0[rows], self.t_padded[query], self.t_last[rows])
         with torch.enable_grad():
-            y, carry, t, t_query, t_last = leaves = self._leaves(inputs)
+            y, carry, t0, t_query, t_last = leaves = self._leaves((steps.y, steps.carry), times)
             step, answer = replay(
-                self.problem.method, self.problem.field, steps, t, y, carry, t_query, t_last
+                self.problem.method, self.problem.field, steps, t0, y, carry, t_query, t_last
             )
         outputs = (step.y, step.carry, answer)
         cotangents = (self.of_y[rows], self.of_carry[rows], self.grad_y[query])
-        of_y, of_carry, of_t, of_query, of_last = self._pull_back(outputs, cotangents, leaves)
+        of_y, of_carry, of_t0, of_query, of_last = self._pull_back(outputs, cotangents, leaves)
         self.of_y.index_copy_(0, rows, _or_zero(of_y, y))
         self.of_carry.index_copy_(0, rows, _or_zero(of_carry, carry))
         if self.wants_times:
-            self.of_t0.index_add_(0, rows, _or_zero(of_t, t))
+            self.of_t0.index_add_(0, rows, _or_zero(of_t0, t0))
             self.of_t_eval.index_put_(query, _or_zero(of_query, t_query), accumulate=True)
             self.of_t_eval.index_put_(
                 (rows, self.last_column[rows]), _or_zero(of_last, t_last), accumulate=True
@@ -112,7 +113,7 @@ class _Sweep:
         query = at_start(self.t0, self.t_eval)
         row = query[0]
         with torch.enable_grad():
-            y0, t0, t_query = leaves = self._leaves((self.y0, self.t0, self.t_eval[query]))
+            y0, t0, t_query = leaves = self._leaves((self.y0,), (self.t0, self.t_eval[query]))
             carry = self.problem.method.start(self.problem.field, t0, y0)
             answer = y0[row] + (t_query - t0[row]).to(y0.dtype)[:, None] * carry[row]
         of_y, of_t, of_query = self._pull_back((carry, answer), (self.of_carry, self.grad_y[query]), leaves)
@@ -121,12 +122,12 @@ class _Sweep:
             self.of_t0 += _or_zero(of_t, t0)
             self.of_t_eval.index_put_(query, _or_zero(of_query, t_query), accumulate=True)
 
-    def _leaves(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        leaves = []
-        for x in inputs:
-            is_time = x.ndim == 1
-            leaves.append(x.detach().requires_grad_(self.wants_times or not is_time))
-        return tuple(leaves)
+    def _leaves(self, states: tuple[Tensor, ...], times: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Leaves of a graph of their own; times only take part where their gradient is wanted."""
+        return (
+            *(x.detach().requires_grad_() for x in states),
+            *(x.detach().requires_grad_(self.wants_times) for x in times),
+        )
 
     def _pull_back(
         self, outputs: tuple[Tensor, ...], cotangents: tuple[Tensor, ...], leaves: tuple[Tensor, ...]

@@ -18,34 +18,37 @@ def replay(
     method: ExplicitRK,
     field: Field,
     steps: AcceptedSteps,
-    t: Tensor,
+    t0: Tensor,
     y: Tensor,
     carry: Tensor,
     t_query: Tensor,
     t_last: Tensor,
 ) -> tuple[StepResult, Tensor]:
-    """One round of accepted steps of n series with Q query times inside them.
+    """One round of accepted steps of n series, at most M query times inside each.
 
     Parameters
     ----------
-    t : Tensor (n,)
+    t0 : Tensor (n,)
+        Initial times.
     y, carry : Tensor (n, D)
         Inputs of the steps; equal in value to those in `steps`.
-    t_query : Tensor (Q,)
-        Query times inside the steps.
+    t_query : Tensor (n, M)
+        Query times at the columns of `steps.covered`.
     t_last : Tensor (n,)
         Last query time of each series.
 
     Returns
     -------
-    StepResult, Tensor (Q, D)
-        The steps, and the solution at the query times.
+    StepResult, Tensor (n, M, D)
+        The steps, and the solution at the query times (a finite number where none is asked).
     """
-    h = torch.where(steps.last, t_last - t, steps.h)
+    t = t0 + steps.offset
+    h = torch.where(steps.last, (t_last - t0) - steps.offset, steps.h)
     step = method.step(field, t, y, h, carry)
-    row = steps.query_row
-    theta = (t_query - t[row]) / h[row]
-    return step, interpolate(y, h, step.dense, theta, row)
+    # replaced before the division: the derivative of a NaN that nobody asks for would be NaN, not 0
+    t_query = torch.where(steps.covered.asked, t_query, t[:, None])
+    theta = ((t_query - t0[:, None]) - steps.offset[:, None]) / h[:, None]
+    return step, interpolate(y, h, step.dense, theta)
 
 
 def at_start(t0: Tensor, t_eval: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,3 +61,8 @@ def last_query_time(t_eval: Tensor) -> Tensor:
     """The last query time of every series, (N,): NaN stands only at the end."""
     column = (~torch.isnan(t_eval)).sum(dim=1, keepdim=True) - 1
     return t_eval.gather(1, column.clamp(min=0))[:, 0]
+
+
+def pad_columns(t_eval: Tensor) -> Tensor:
+    """t_eval (N, T) with the column that nobody asks for, (N, T + 1): see `QueryGrid`."""
+    return torch.nn.functional.pad(t_eval, (0, 1), value=torch.nan)

@@ -5,15 +5,15 @@ Numbers in, numbers out: nothing here builds a graph. What a gradient needs, the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
 from latentode.solvers.explicit_rk import ExplicitRK, Field, StepResult
-from latentode.solvers.interpolation import interpolate
+from latentode.solvers.interpolation import QueryGrid, interpolate, query_grid
 from latentode.solvers.solution import Status
-from latentode.solvers.step_size import Controller
+from latentode.solvers.step_size import Controller, StepDecision
 
 
 @dataclass(frozen=True)
@@ -21,20 +21,19 @@ class AcceptedSteps:
     """The steps that n of the N series accepted in one round of the loop.
 
     rows : Tensor (n,) positions of these series among the N, each at most once
-    t, h : Tensor (n,) beginning and signed size of the steps
+    offset, h : Tensor (n,) beginning of the steps as t - t0, and their signed size
     last : Tensor (n,) bool, True where the step was cut to end at the series' last query time
     y, carry : Tensor (n, D) state and method's carry at t
-    query_row, query_column : Tensor (Q,) the query times inside these steps: position in `rows`, column in t_eval
+    covered : QueryGrid (n, M) the columns of t_eval inside these steps
     """
 
     rows: Tensor
-    t: Tensor
+    offset: Tensor
     h: Tensor
     last: Tensor
     y: Tensor
     carry: Tensor
-    query_row: Tensor
-    query_column: Tensor
+    covered: QueryGrid
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class _Front:
     """
 
     rows: Tensor
-    t: Tensor
+    t0: Tensor
     elapsed: Tensor
     span: Tensor
     direction: Tensor
@@ -66,10 +65,14 @@ class _Front:
     y: Tensor
     carry: Tensor
     control: Tensor
-    queries: Tensor  # (n, T) distance of the query times from t0, inf where there is none
+    queries: Tensor  # (n, T + 1) distance of the query times from t0, inf where there is none and at the end
     next_query: Tensor
     attempts: Tensor
     accepted: Tensor
+
+    @property
+    def t(self) -> Tensor:
+        return self.t0 + self.direction * self.elapsed
 
     def keep(self, under_way: Tensor) -> None:
         for field in fields(self):
@@ -104,11 +107,9 @@ def integrate(
         Whether to return the accepted steps (memory grows with their number).
     """
     distance, direction = _distances(t0, t_eval)
-    y = y0.new_full((*t_eval.shape, y0.shape[1]), torch.nan)
     at_start = distance == 0
-    y = torch.where(at_start[..., None], y0[:, None], y)
     result = Integration(
-        y=y,
+        y=torch.where(at_start[..., None], y0[:, None], torch.nan),
         steps=[],
         status=torch.zeros(len(y0), dtype=torch.int64, device=y0.device),
         t_reached=t0.clone(),
@@ -121,22 +122,23 @@ def integrate(
         step = method.step(field, front.t, front.y, signed, front.carry)
         ratio = controller.error_ratio(step.error, front.y, step.y)
         decision = controller.next_step(h, ratio, front.control)
-        front.attempts += 1
-        front.accepted += decision.accept
-        record(front, result, step, decision.accept, signed, last, keep_steps)
-        advance(front, step, decision.accept, h, last)
-        front.control, front.h = decision.state, decision.h
+        reached = torch.where(last, front.span, front.elapsed + h)
+        record(front, result, step, decision.accept, reached, signed, last, keep_steps)
+        advance(front, step, decision, reached)
         retire(front, result, decision.accept, torch.isfinite(ratio), controller.adaptive, max_steps)
     result.n_evals.add_(result.n_steps * method.evaluations_per_step)
-    return result
+    return replace(result, y=result.y[:, :-1].contiguous())
 
 
 _COUNTS = ("n_steps", "n_accepted", "n_evals")
 
 
 def _distances(t0: Tensor, t_eval: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance of every query time from t0 (inf where there is none), and the direction of time (N,)."""
-    offset = t_eval - t0[:, None]
+    """Distance of every query time from t0 (inf where there is none), (N, T + 1), and the direction of time (N,).
+
+    The last column is asked by nobody: what a step computes for no query time is written there.
+    """
+    offset = torch.nn.functional.pad(t_eval - t0[:, None], (0, 1), value=torch.nan)
     direction = torch.where((offset < 0).any(dim=1), -1.0, 1.0).to(t0.dtype)
     return (offset * direction[:, None]).nan_to_num(nan=torch.inf), direction
 
@@ -153,7 +155,7 @@ def _begin(
     result: Integration,
 ) -> _Front:
     """The series that have somewhere to go, with their first step sizes."""
-    span = distance.masked_fill(torch.isinf(distance), 0.0).amax(dim=1) if distance.shape[1] else 0 * t0
+    span = distance.masked_fill(torch.isinf(distance), 0.0).amax(dim=1)
     rows = torch.nonzero(span > 0)[:, 0]
     t, y, direction = t0[rows], y0[rows], direction[rows]
     carry = method.start(field, t, y) if len(rows) else y
@@ -161,7 +163,7 @@ def _begin(
     result.n_evals[rows] += 1 + controller.first_step_evaluations
     front = _Front(
         rows=rows,
-        t=t,
+        t0=t,
         elapsed=torch.zeros_like(t),
         span=span[rows],
         direction=direction,
@@ -196,43 +198,42 @@ def record(
     result: Integration,
     step: StepResult,
     accept: Tensor,
+    reached: Tensor,
     h: Tensor,
     last: Tensor,
     keep_steps: bool,
 ) -> None:
     """Write the solution at the query times inside the accepted steps, and remember these steps."""
-    reached = torch.where(last, front.span, front.elapsed + h.abs())
-    covered = torch.searchsorted(front.queries, reached[:, None], right=True)[:, 0]
-    covered = torch.where(accept, covered, front.next_query)
-    count = covered - front.next_query
-    row = torch.repeat_interleave(count)  # (Q,) position in the front
-    column = torch.arange(len(row), device=row.device) + (covered - count.cumsum(0))[row]
-    front.next_query = covered
-    if len(row):
-        theta = (front.queries[row, column] - front.elapsed[row]) / h.abs()[row]
-        result.y[front.rows[row], column] = interpolate(front.y, h, step.dense, theta, row)
+    end = torch.searchsorted(front.queries, reached[:, None], right=True)[:, 0]
+    end = torch.where(accept, end, front.next_query)
+    covered = query_grid(front.next_query, end, nowhere=front.queries.shape[1] - 1)
+    front.next_query = end
+    if covered.column.shape[1]:
+        inside = front.queries.gather(1, covered.column) - front.elapsed[:, None]
+        theta = torch.where(covered.asked, inside / h.abs()[:, None], 0.0)
+        result.y[front.rows[:, None], covered.column] = interpolate(front.y, h, step.dense, theta)
     if not keep_steps:
         return
-    whole = bool(accept.all())
-    if not whole:
-        row = (accept.cumsum(0) - 1)[row]
-    entries = (front.rows, front.t, h, last, front.y, front.carry)
-    kept = entries if whole else tuple(entry[accept] for entry in entries)
-    if len(kept[0]):
-        result.steps.append(AcceptedSteps(*kept, query_row=row, query_column=column))
+    offset = front.direction * front.elapsed
+    entries = (front.rows, offset, h, last, front.y, front.carry, *covered)
+    if not bool(accept.all()):
+        entries = tuple(entry[accept] for entry in entries)
+    if len(entries[0]):
+        result.steps.append(AcceptedSteps(*entries[:-2], covered=QueryGrid(*entries[-2:])))
 
 
-def advance(front: _Front, step: StepResult, accept: Tensor, h: Tensor, last: Tensor) -> None:
+def advance(front: _Front, step: StepResult, decision: StepDecision, reached: Tensor) -> None:
     """Move the series that accepted to the end of their step."""
-    signed = front.direction * h
+    accept = decision.accept
     if bool(accept.all()):
-        front.y, front.carry = step.y, step.carry
+        front.y, front.carry, front.elapsed = step.y, step.carry, reached
     else:
         front.y = torch.where(accept[:, None], step.y, front.y)
         front.carry = torch.where(accept[:, None], step.carry, front.carry)
-    front.t = torch.where(accept, front.t + signed, front.t)
-    reached = torch.where(last, front.span, front.elapsed + h)
-    front.elapsed = torch.where(accept, reached, front.elapsed)
+        front.elapsed = torch.where(accept, reached, front.elapsed)
+    front.attempts = front.attempts + 1
+    front.accepted = front.accepted + accept
+    front.control, front.h = decision.state, decision.h
 
 
 def retire(

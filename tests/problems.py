@@ -1,0 +1,91 @@
+"""Initial value problems whose solution is known: by a closed form, or by SciPy at tight tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.integrate import solve_ivp as scipy_solve_ivp
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class InitialValueProblem:
+    """dy/dt = field(t, y) from y0 (N, D) at t0 until t1; `field` takes t (n,) and y (n, D)."""
+
+    name: str
+    field: Callable[[Tensor, Tensor], Tensor]
+    y0: tuple[tuple[float, ...], ...]
+    t0: float
+    t1: float
+    closed_form: Callable[[Tensor, Tensor], Tensor] | None = None  # (t (T,), y0 (N, D)) -> (N, T, D)
+
+    def state(self, dtype: torch.dtype = torch.float64) -> Tensor:
+        return torch.tensor(self.y0, dtype=dtype)
+
+    def truth(self, t: Tensor, method: str = "DOP853") -> Tensor:
+        """Solution (N, T, D) in float64 at increasing times t (T,)."""
+        if self.closed_form is not None:
+            return self.closed_form(t, self.state())
+
+        def one(time: float, y: np.ndarray) -> np.ndarray:
+            return self.field(torch.tensor([time], dtype=torch.float64), torch.from_numpy(y)[None])[0].numpy()
+
+        solved = [
+            scipy_solve_ivp(one, (self.t0, self.t1), y, method, t.numpy(), rtol=1e-10, atol=1e-10).y.T
+            for y in self.state().numpy()
+        ]
+        return torch.from_numpy(np.stack(solved))
+
+
+def _decay_closed_form(t: Tensor, y0: Tensor) -> Tensor:
+    return y0[:, None] * torch.exp(-0.8 * t)[None, :, None]
+
+
+# y' = -0.8 y: linear, autonomous
+DECAY = InitialValueProblem(
+    "decay", lambda t, y: -0.8 * y, ((1.0, -2.0), (0.5, 3.0)), 0.0, 3.0, _decay_closed_form
+)
+
+
+def _riccati(t: Tensor, y: Tensor) -> Tensor:
+    return y**2 * torch.cos(t)[:, None]
+
+
+def _riccati_closed_form(t: Tensor, y0: Tensor) -> Tensor:
+    return y0[:, None] / (1 - y0[:, None] * torch.sin(t)[None, :, None])
+
+
+# y' = y² cos t, y = y0 / (1 - y0 sin t): nonlinear, non-autonomous
+NON_AUTONOMOUS = InitialValueProblem(
+    "nonlinear non-autonomous", _riccati, ((0.5,), (-0.8,)), 0.0, 4.0, _riccati_closed_form
+)
+
+
+def _forced(t: Tensor, y: Tensor) -> Tensor:
+    return torch.stack([y[:, 1], -4.0 * y[:, 0] - 0.3 * y[:, 1] + torch.sin(3.0 * t)], dim=1)
+
+
+def _van_der_pol(t: Tensor, y: Tensor) -> Tensor:
+    return torch.stack([y[:, 1], (1 - y[:, 0] ** 2) * y[:, 1] - y[:, 0]], dim=1)
+
+
+def _lorenz(t: Tensor, y: Tensor) -> Tensor:
+    x, u, z = y.unbind(dim=1)
+    return torch.stack([10 * (u - x), x * (28 - z) - u, x * u - 8 / 3 * z], dim=1)
+
+
+def _brusselator(t: Tensor, y: Tensor) -> Tensor:
+    u, v = y.unbind(dim=1)
+    return torch.stack([1 + u**2 * v - 4 * u, 3 * u - u**2 * v], dim=1)
+
+
+FORCED = InitialValueProblem("forced linear", _forced, ((1.0, 0.0), (-0.5, 2.0)), 0.0, 10.0)
+VAN_DER_POL = InitialValueProblem("Van der Pol", _van_der_pol, ((2.0, 0.0), (0.5, 0.5)), 0.0, 10.0)
+LORENZ = InitialValueProblem("Lorenz", _lorenz, ((1.0, 1.0, 20.0), (-2.0, 3.0, 15.0)), 0.0, 1.0)
+BRUSSELATOR = InitialValueProblem("Brusselator", _brusselator, ((1.5, 3.0), (1.0, 1.0)), 0.0, 10.0)
+
+WITH_CLOSED_FORM = (DECAY, NON_AUTONOMOUS)
+WITH_SCIPY = (FORCED, VAN_DER_POL, LORENZ, BRUSSELATOR)
