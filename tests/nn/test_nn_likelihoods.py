@@ -192,6 +192,17 @@ def test_quantiles_invert_the_cdf_for_many_samples(dtype):
         assert (likelihood.cdf(params, x) - level).abs().max() < tolerance
 
 
+def test_quantiles_do_not_depend_on_how_many_cells_are_solved_at_once():
+    likelihood = gaussian()
+    g = torch.Generator().manual_seed(6)
+    params = torch.randn(2000, N, 20, D, generator=g, dtype=torch.float64)  # 65 of 120 cells fit one block
+    whole = likelihood.quantile(params, LEVELS)
+    parts = [likelihood.quantile(params[:, :, [t]], LEVELS) for t in range(20)]
+    torch.testing.assert_close(
+        whole, torch.cat(parts, dim=2), rtol=1e-9, atol=1e-9
+    )  # other cells, other stops
+
+
 def test_quantiles_mirror():
     likelihood, (params, _, _) = gaussian(), cells()
     upper = likelihood.quantile(params, torch.tensor([0.9999], dtype=torch.float64))
