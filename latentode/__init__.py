@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from latentode.estimators import LatentODERegressor
 from latentode.solve import solve_ivp
 
 __version__ = "0.1.0"
-__all__ = ["solve_ivp"]
+__all__ = ["LatentODERegressor", "solve_ivp"]

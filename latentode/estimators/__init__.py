@@ -1,0 +1,5 @@
+"""scikit-learn's contract around the models."""
+
+from latentode.estimators.latent_ode import LatentODERegressor
+
+__all__ = ["LatentODERegressor"]

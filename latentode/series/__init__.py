@@ -4,7 +4,7 @@ from latentode.series.batch import BatchSource, SeriesBatch, pad
 from latentode.series.layout import TableLayout
 from latentode.series.loader import SeriesLoader
 from latentode.series.scaling import SCALERS, Affine, TimeScale, ValueScaler, scale_table
-from latentode.series.split import Piece, cut_pieces, draw_windows, split_series, split_time
+from latentode.series.split import Piece, anchored, cut_pieces, draw_windows, split_series, split_time
 from latentode.series.table import SeriesTable
 from latentode.series.times import Clock
 
@@ -20,6 +20,7 @@ __all__ = [
     "TableLayout",
     "TimeScale",
     "ValueScaler",
+    "anchored",
     "cut_pieces",
     "draw_windows",
     "pad",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -125,7 +125,8 @@ class Piece:
     context, target : SeriesBatch
         The target holds the rows of the context and those after it. Times are relative to `origin`.
     origin : Tensor (N,), float64
-        Time of the first row of the context, in the times of the batch that was cut.
+        Time of the first row of the context (of the last one with `anchored(piece, "end")`), in the times of
+        the batch that was cut.
     """
 
     context: SeriesBatch
@@ -156,6 +157,32 @@ def cut_pieces(batch: SeriesBatch, context: str | float, generator: torch.Genera
     start, cut = _cut_rows(batch, context, generator)
     origin = batch.times.gather(1, start[:, None]).squeeze(1)
     return Piece(_rows(batch, start, cut, origin), _rows(batch, start, batch.lengths, origin), origin)
+
+
+def anchored(piece: Piece, anchor: str) -> Piece:
+    """The same piece with its times relative to another row of the context.
+
+    Parameters
+    ----------
+    piece : Piece
+        As `cut_pieces` makes it.
+    anchor : {"start", "end"}
+        "start": the first row of the context, as it is. "end": the last one, so that the context has times up to
+        0 and what follows has later ones.
+
+    Raises
+    ------
+    ValueError
+        When `anchor` is neither.
+    """
+    if anchor == "start":
+        return piece
+    if anchor != "end":
+        raise ValueError(f"anchor must be 'start' or 'end', got {anchor!r}")
+    last = piece.context.times[:, -1]  # padding repeats the last time
+    context = replace(piece.context, times=piece.context.times - last[:, None])
+    target = replace(piece.target, times=piece.target.times - last[:, None])
+    return Piece(context, target, piece.origin + last)
 
 
 def _cut_rows(

@@ -1,0 +1,234 @@
+"""From a table of series to a trained model: split, scale, batches, and the loss that the trainer minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from latentode.exceptions import DataError
+from latentode.models.latent_ode import LatentODE, LatentODELoss
+from latentode.seeding import torch_generator
+from latentode.series import (
+    SeriesBatch,
+    SeriesLoader,
+    SeriesTable,
+    TimeScale,
+    ValueScaler,
+    anchored,
+    cut_pieces,
+    draw_windows,
+    scale_table,
+    split_series,
+    split_time,
+)
+from latentode.training import BestWeights, Callback, EarlyStopping, History, ProgressBar, Trainer, linear
+
+DEFAULT_STEPS = 3000  # optimiser steps that `max_epochs=None` aims at
+LARGEST_TIME_SHARE = 1 / 3  # of a single series that may be held out for validation
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Training and validation series in model units, and the scales learned from the training series.
+
+    `window` is in model time; `validation` is None where no series can be spared.
+    """
+
+    train: SeriesTable
+    validation: SeriesTable | None
+    time_scale: TimeScale
+    scaler: ValueScaler
+    window: float | None
+
+
+def prepare(
+    table: SeriesTable,
+    *,
+    scaler: str,
+    window: float | None,
+    validation_fraction: float,
+    rng: np.random.Generator,
+) -> TrainingData:
+    """Split the series and scale both parts by what the training part teaches.
+
+    Parameters
+    ----------
+    table : SeriesTable
+        All series, in the caller's units.
+    window : float or None
+        In the unit of the times.
+    validation_fraction : float
+        0 holds nothing out.
+
+    Raises
+    ------
+    DataError
+        When no series has two observations at different times.
+    """
+    if not (table.spans > 0).any():
+        raise DataError(
+            "nothing to learn dynamics from: no series has observations at two different times "
+            f"({len(table)} series, {table.n_rows} rows with observations)"
+        )
+    train, validation = _split(table, window, validation_fraction, rng)
+    if not (train.spans > 0).any():
+        train, validation = table, None
+    time_scale = TimeScale.fit(train, window)
+    windows = window is not None and scaler == "series"
+    value_scaler = ValueScaler.fit(draw_windows(train, window, rng) if windows else train, scaler)
+    return TrainingData(
+        train=scale_table(train, time_scale, value_scaler),
+        validation=None if validation is None else scale_table(validation, time_scale, value_scaler),
+        time_scale=time_scale,
+        scaler=value_scaler,
+        window=None if window is None else window / time_scale.unit,
+    )
+
+
+def _split(
+    table: SeriesTable, window: float | None, fraction: float, rng: np.random.Generator
+) -> tuple[SeriesTable, SeriesTable | None]:
+    """Whole series for validation; of a single long series its end, at least a window of it where that is a third."""
+    if fraction == 0:
+        return table, None
+    if len(table) > 1:
+        train, validation = split_series(len(table), fraction, rng)
+        return table.take(train), table.take(validation)
+    if window is None:
+        return table, None
+    share = min(max(fraction, window / float(table.spans[0])), LARGEST_TIME_SHARE)
+    return split_time(table, share)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a batch: cut into context and target, scale by the context, bound by the model.
+
+    Parameters
+    ----------
+    model : LatentODE
+    scaler : ValueScaler
+    context, anchor
+        As `cut_pieces` and `anchored`.
+    n_samples : int
+        Posterior samples K.
+    device : torch.device
+    """
+
+    model: LatentODE
+    scaler: ValueScaler
+    context: str | float
+    anchor: str
+    n_samples: int
+    device: torch.device
+
+    def __call__(self, batch: SeriesBatch, kl_weight: float, generator: torch.Generator) -> LatentODELoss:
+        piece = anchored(cut_pieces(batch, self.context, generator), self.anchor)
+        affine = self.scaler.affine(piece.context)
+        scaled = replace(
+            piece,
+            context=affine.apply(piece.context).to(self.device),
+            target=affine.apply(piece.target).to(self.device),
+            origin=piece.origin.to(self.device),
+        )
+        return self.model.loss(scaled, generator=generator, n_samples=self.n_samples, kl_weight=kl_weight)
+
+
+class Batches:
+    """Batches of an epoch; of long series, those of windows that are drawn anew for each epoch."""
+
+    def __init__(
+        self, table: SeriesTable, batch_size: int, window: float | None, rng: np.random.Generator
+    ) -> None:
+        self.table, self.batch_size, self.window, self.rng = table, batch_size, window, rng
+        self._loader = self._next_loader()
+
+    def _next_loader(self) -> SeriesLoader:
+        if self.window is None:
+            return SeriesLoader(self.table, self.batch_size, rng=self.rng)
+        windows = draw_windows(self.table, self.window, self.rng, self._windows_per_series())
+        return SeriesLoader(windows, self.batch_size, rng=self.rng)
+
+    def _windows_per_series(self) -> int:
+        """Twice as many windows as cover the longest series, and at least one batch of them."""
+        assert self.window is not None
+        cover = 2 * int(np.ceil(self.table.spans.max() / self.window))
+        return max(cover, -(-self.batch_size // len(self.table)))
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[SeriesBatch]:
+        for _, batch in self._loader:
+            yield batch
+        if self.window is not None:
+            self._loader = self._next_loader()
+
+
+def train(
+    data: TrainingData,
+    objective: Objective,
+    *,
+    max_epochs: int | None,
+    batch_size: int,
+    lr: float,
+    patience: int | None,
+    early_stopping: bool,
+    callbacks: Iterable[Callback | Callable[[dict[str, Any]], bool | None]],
+    verbose: int,
+    kl_warmup: float,
+    kl_weight: float,
+    rng: np.random.Generator,
+) -> History:
+    """Train `objective.model` in place; the best weights of the validation stay.
+
+    Every validation pass cuts the same pieces and draws the same posterior samples, with the full weight of the
+    KL term, so that its losses can be compared.
+    """
+    batches = Batches(data.train, batch_size, data.window, rng)
+    generator, validation_seed = torch_generator(rng), int(rng.integers(2**62))
+    epochs = max_epochs or max(1, round(DEFAULT_STEPS / len(batches)))
+    fixed = None if data.validation is None else _FixedPasses(data, batch_size, validation_seed)
+
+    def loss(batch: SeriesBatch, epoch: int) -> LatentODELoss:
+        weight = kl_weight * linear(epoch - 1, kl_warmup * epochs)
+        found = objective(batch, weight, generator)
+        return found._replace(parts={**found.parts, "kl_weight": weight})
+
+    def validation_loss(batch: SeriesBatch, epoch: int) -> LatentODELoss:
+        assert fixed is not None
+        return objective(batch, kl_weight, fixed.generator)
+
+    own: list[Callback] = [ProgressBar(verbose)]
+    if fixed is not None:
+        own.append(BestWeights())
+        if early_stopping:
+            own.append(EarlyStopping(patience or max(10, epochs // 5)))
+    return Trainer(epochs, lr=lr, callbacks=[*own, *callbacks]).fit(
+        objective.model,
+        lambda epoch: batches,
+        loss=loss,
+        validation_batches=fixed,
+        validation_loss=validation_loss,
+    )
+
+
+class _FixedPasses:
+    """The validation batches, with a generator that begins every pass with the same numbers."""
+
+    def __init__(self, data: TrainingData, batch_size: int, seed: int) -> None:
+        assert data.validation is not None
+        table, rng = data.validation, np.random.default_rng(seed)
+        windows = table if data.window is None else draw_windows(table, data.window, rng)
+        self._loader = SeriesLoader(windows, batch_size, shuffle=False)
+        self._seed = seed
+        self.generator = torch.Generator()
+
+    def __call__(self) -> Iterator[SeriesBatch]:
+        self.generator.manual_seed(self._seed)
+        for _, batch in self._loader:
+            yield batch
