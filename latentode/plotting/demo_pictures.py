@@ -93,6 +93,7 @@ def spirals_picture(
             ax=ax,
             **columns,  # type: ignore[arg-type]
         )
+        ax.set_ylabel("" if number else str(y))
     _draw_halves(figure, grid, forecast, names, [x, y])
     figure_legend(figure, figure.axes)
     return figure

@@ -81,7 +81,18 @@ class Forecast:
         if not names or self.mean.frame.empty:
             raise DataError("no series to draw: mean has no rows, or series= or max_series= leaves none")
         self.mean.check_ids(names)
+        for name in names:
+            self._check_band(name)
         return names
+
+    def _check_band(self, series: Any) -> None:
+        if self.lower is None or self.upper is None:
+            return
+        low, high = (times(table.series(series)[table.time_col]) for table in (self.lower, self.upper))
+        if not np.array_equal(low, high):
+            raise DataError(
+                f"lower and upper differ in the times of series {series!r}: give both the same rows"
+            )
 
     def pick_targets(self, target_cols: Sequence[Hashable] | None, max_targets: int) -> list[Hashable]:
         """The targets named, or the first few of the forecast; every table must have them."""
@@ -155,11 +166,8 @@ def _draw_band(ax: Axes, forecast: Forecast, series: Any, target: Hashable) -> N
     if forecast.lower is None or forecast.upper is None:
         return
     low, high = forecast.lower.series(series), forecast.upper.series(series)
-    time = times(low[forecast.lower.time_col])
-    if not np.array_equal(time, times(high[forecast.upper.time_col])):
-        raise DataError(f"lower and upper differ in the times of series {series!r}: give both the same rows")
     ax.fill_between(
-        time,
+        times(low[forecast.lower.time_col]),
         numbers(low[target]),
         numbers(high[target]),
         color=FORECAST,
