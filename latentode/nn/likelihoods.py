@@ -63,20 +63,17 @@ class GaussianLikelihood(nn.Module):
         -------
         Tensor (K, N)
         """
-        squares = self._residual(params, values, mask).square().sum((-2, -1))
+        # Summed over time before the noise comes in: fewer passes over the K N T D cells, backwards too.
+        squares = _residual(params, values, mask).square().sum(-2)  # (K, N, D)
         counts = mask.sum(-2).to(squares.dtype)  # (N, D)
-        return -0.5 * squares - counts @ (self.noise_std.log() + HALF_LOG_2PI)
+        noise = self.noise_std
+        return (-0.5 * squares / noise.square() - counts * (noise.log() + HALF_LOG_2PI)).sum(-1)
 
     def log_predictive(self, params: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Log density of each observed cell under the mixture over samples, 0 where unobserved: (N, T, D)."""
-        log_density = (
-            -0.5 * self._residual(params, values, mask).square() - self.noise_std.log() - HALF_LOG_2PI
-        )
+        standardised = _residual(params, values, mask) / self.noise_std
+        log_density = -0.5 * standardised.square() - self.noise_std.log() - HALF_LOG_2PI
         return torch.where(mask, log_density.logsumexp(0) - math.log(len(params)), 0.0)
-
-    def _residual(self, params: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        # Chosen before anything nonlinear: 0 * NaN would let an unobserved cell into the gradient.
-        return torch.where(mask, values - params, 0.0) / self.noise_std
 
     def mean(self, params: Tensor) -> Tensor:
         """Mean of an observation under each sample, (K, N, T, D)."""
@@ -123,6 +120,11 @@ class GaussianLikelihood(nn.Module):
         centres = (params / unit).flatten(1)  # (K, N T D)
         columns = [_unit_quantiles(block, levels) for block in centres.split(_block_size(centres), dim=1)]
         return unit * torch.cat(columns, dim=1).reshape(len(levels), *params.shape[1:])
+
+
+def _residual(params: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    # Chosen before anything nonlinear: 0 * NaN would let an unobserved cell into the gradient.
+    return torch.where(mask, values - params, 0.0)
 
 
 def _block_size(centres: Tensor) -> int:
