@@ -25,7 +25,7 @@ class Whole:
     low: int
 
     def allows(self, value: Any) -> bool:
-        return isinstance(value, Integral) and not isinstance(value, bool) and value >= self.low
+        return isinstance(value, Integral) and not _is_bool(value) and int(value) >= self.low
 
     def __str__(self) -> str:
         return f"an int of at least {self.low}"
@@ -41,8 +41,9 @@ class Number:
     open_high: bool = False
 
     def allows(self, value: Any) -> bool:
-        if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, Real) or _is_bool(value) or not math.isfinite(value):
             return False
+        value = float(value)
         above = value > self.low if self.open_low else value >= self.low
         below = value < self.high if self.open_high else value <= self.high
         return above and below
@@ -120,6 +121,10 @@ def did_you_mean(given: Any, names: Iterable[str]) -> str:
     """A hint at the name that was probably meant, or nothing."""
     close = get_close_matches(given, list(names), n=1) if isinstance(given, str) else []
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _is_bool(value: Any) -> bool:
+    return type(value).__name__ in ("bool", "bool_")
 
 
 def _names(constraints: tuple[Constraint, ...]) -> list[str]:

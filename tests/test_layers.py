@@ -32,7 +32,7 @@ ROWS = {
 }
 THIRD_PARTY = {  # who may know a library (a heavy or opinionated one)
     "pandas": {"series", "datasets", "metrics", "plotting", "estimators", "model_selection", "cli"},
-    "matplotlib": {"plotting"},
+    "matplotlib": {"plotting", "cli"},
     "sklearn": {"estimators", "model_selection"},
     "typer": {"cli"},
     "pooch": {"datasets"},
@@ -66,7 +66,9 @@ def violations(path: Path) -> list[str]:
         if parts[0] == "latentode" and len(parts) > 1 and parts[1] != here:
             there = parts[1] if parts[1] in ROWS else "__init__"
             if ROWS[there] >= ROWS[here]:
-                wrong.append(f"{path.name}:{line} {here} (row {ROWS[here]}) imports {name} (row {ROWS[there]})")
+                wrong.append(
+                    f"{path.name}:{line} {here} (row {ROWS[here]}) imports {name} (row {ROWS[there]})"
+                )
         elif here not in THIRD_PARTY.get(parts[0], {here}):
             wrong.append(f"{path.name}:{line} {here} imports {name}")
     return wrong

@@ -78,8 +78,10 @@ def prepare(
     if not (train.spans > 0).any():
         train, validation = table, None
     time_scale = TimeScale.fit(train, window)
-    windows = window is not None and scaler == "series"
-    value_scaler = ValueScaler.fit(draw_windows(train, window, rng) if windows else train, scaler)
+    by_window = scaler == "series" and window is not None
+    value_scaler = ValueScaler.fit(
+        draw_windows(train, window, rng) if by_window and window else train, scaler
+    )
     return TrainingData(
         train=scale_table(train, time_scale, value_scaler),
         validation=None if validation is None else scale_table(validation, time_scale, value_scaler),
@@ -197,7 +199,7 @@ def train(
     def loss(batch: SeriesBatch, epoch: int) -> LatentODELoss:
         weight = kl_weight * linear(epoch - 1, kl_warmup * epochs)
         found = objective(batch, weight, generator)
-        return found._replace(parts={**found.parts, "kl_weight": weight})
+        return found._replace(parts={**found.parts, "kl_weight": torch.tensor(weight)})
 
     def validation_loss(batch: SeriesBatch, epoch: int) -> LatentODELoss:
         assert fixed is not None

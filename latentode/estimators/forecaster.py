@@ -184,7 +184,7 @@ class Forecaster:
 
 def observed_rows(table: SeriesTable) -> SeriesTable:
     """The table without rows that observe nothing; a series that observes nothing keeps its first row."""
-    keep = ~np.isnan(table.values).all(axis=1)
+    keep = np.any(~np.isnan(table.values), axis=1)
     observed = np.bincount(table.series[keep], minlength=len(table))
     keep[table.offsets[:-1][observed == 0]] = True
     return table if keep.all() else table.take_rows(keep)

@@ -363,7 +363,7 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
             raise ValueError(f"coverage must be a number strictly between 0 and 1; got {coverage!r}")
         keys, table, queries = self._read(df, times)
         low, high = self._quantiles(table, queries, [(1 - coverage) / 2, (1 + coverage) / 2])
-        columns = {}
+        columns: dict[Hashable, NDArray] = {}
         for d, name in enumerate(self.layout_.target_cols):
             columns[f"{name}_lower"], columns[f"{name}_upper"] = low[:, d], high[:, d]
         return self.layout_.write(keys, columns)
@@ -580,8 +580,8 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         """200 times per series, from its first observation to half its span beyond the last."""
         id_col, time_col = self.layout_.id_col, self.layout_.time_col
         parts = []
-        for name, times in df.groupby(id_col, sort=False, observed=True)[time_col]:
-            first, last = times.min(), times.max()
+        for name, rows in df.groupby(df[id_col], sort=False, observed=True):
+            first, last = rows[time_col].min(), rows[time_col].max()
             beyond = (last - first) / 2
             if not beyond:
                 beyond = (

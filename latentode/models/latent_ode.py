@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from latentode.models.elbo import elbo
+from latentode.nn.likelihoods import GaussianLikelihood
 from latentode.nn.normal import Normal
 from latentode.series.batch import SeriesBatch
 from latentode.series.split import Piece
@@ -68,7 +69,7 @@ class LatentODE(nn.Module):
         encoder: nn.Module,
         field: nn.Module,
         decoder: nn.Module,
-        likelihood: nn.Module,
+        likelihood: GaussianLikelihood,
         options: SolveOptions,
     ) -> None:
         super().__init__()
@@ -150,7 +151,7 @@ def build_latent_ode(
     *,
     encoder: type[nn.Module],
     field: type[nn.Module],
-    likelihood: type[nn.Module],
+    likelihood: type[GaussianLikelihood],
     decoder: type[nn.Module],
     latent_dim: int,
     hidden_dim: int,

@@ -1,0 +1,63 @@
+"""Commands and their options."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latentode.exceptions import DataError
+
+app = typer.Typer(
+    help="Forecasts, with honest uncertainty, for irregular time series.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+
+
+class DemoData(StrEnum):
+    """Data sets of the demo."""
+
+    spirals = "spirals"
+    co2 = "co2"
+    physionet2012 = "physionet2012"
+
+
+@app.callback()
+def main() -> None:
+    """Forecasts, with honest uncertainty, for irregular time series."""
+
+
+@app.command()
+def demo(
+    data: Annotated[DemoData, typer.Option(help="What to learn and to forecast.")] = DemoData.spirals,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the picture; default: forecast_<data>.png here.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few series and epochs: shows that all works, not how well.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Random state of data, weights and batches.")] = 0,
+    data_home: Annotated[
+        Path | None, typer.Option(help="Folder of downloaded data; default: LATENTODE_DATA_HOME or a cache.")
+    ] = None,
+) -> None:
+    """Train a latent ODE, forecast held-out data, and write one picture and a table of errors."""
+    picture = out or Path(f"forecast_{data.value}.png")
+    if not picture.parent.is_dir():
+        raise typer.BadParameter(f"the folder {picture.parent} does not exist", param_hint="--out")
+    began = time.perf_counter()
+    typer.echo(f"latentode demo: {data.value}{' (quick)' if quick else ''}", err=True)
+    from latentode.cli.demos import DEMOS  # torch takes seconds to import: say something first
+
+    try:
+        result = DEMOS[data.value](quick, seed, data_home)
+    except (DataError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    result.figure.savefig(picture)
+    typer.echo(result.report)
+    typer.echo(f"picture: {picture} ({time.perf_counter() - began:.0f} s)")
