@@ -59,6 +59,12 @@ def test_the_generator_decides_and_each_epoch_differs():
     assert first[0] != second[0]
 
 
+def test_each_epoch_brings_other_company():
+    loader = SeriesLoader(ragged_table(), 2, rng=np.random.default_rng(0))
+    first, second = ({frozenset(index) for index in order(loader)} for _ in range(2))
+    assert first != second
+
+
 def test_without_shuffling_the_order_stays_and_goes_by_length():
     table = ragged_table()
     loader = SeriesLoader(table, 8, shuffle=False)

@@ -107,7 +107,13 @@ def test_values_and_spreads_come_back(kind):
     back = scaler.from_model(scaler.to_model(table.values))
     np.testing.assert_allclose(back, table.values, rtol=ROUNDING, atol=ROUNDING)
     np.testing.assert_allclose(scaler.std_from_model(np.ones((2, 3), "float32")), [scaler.scale] * 2)
-    assert scaler.from_model(np.ones((4, 2, 3), "float32")).dtype == np.float64
+
+
+def test_the_way_back_is_in_double_even_from_single():
+    scaler = ValueScaler("standard", np.array([1.0]), np.array([0.3]), np.ones(1))
+    third = np.float32(1 / 3)
+    assert scaler.from_model(np.array([third]))[0] == float(third) * 0.3 + 1.0
+    assert scaler.std_from_model(np.array([third]))[0] == float(third) * 0.3
 
 
 @pytest.mark.parametrize("kind", SCALERS)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from latentode.series import (
@@ -45,6 +45,8 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 @unhurried
 @given(st.integers(0, 50), st.floats(0, 0.99))
+@example(2, 0.9)
+@example(50, 0.001)
 def test_every_series_is_in_one_part(n_series, fraction):
     train, validation = split_series(n_series, fraction, rng())
     assert sorted([*train, *validation]) == list(range(n_series))
