@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -153,7 +154,7 @@ def _check_state(y0: Tensor) -> Tensor:
         raise ValueError(
             "y0 must have shape (N, *state) with the series first; got a scalar: use y0.reshape(1, 1)"
         )
-    return y0.reshape(len(y0), -1) if len(y0) else y0.reshape(0, max(y0[0:0].numel(), 1))
+    return y0.reshape(len(y0), math.prod(y0.shape[1:]))  # -1 would be ambiguous for N = 0
 
 
 def _check_times(y0: Tensor, t_eval: Any, t0: Any) -> tuple[Tensor, Tensor]:
@@ -261,8 +262,8 @@ def _solve_sides(gradient: Gradient, problem: Problem, y0: Tensor, t0: Tensor, t
         return _Answer(y, run.status, run.t_reached, run.n_steps, run.n_accepted, run.n_evals)
     backward = torch.nonzero(before.any(dim=1))[:, 0]
     forward = torch.nonzero((~before & ~torch.isnan(t_eval)).any(dim=1))[:, 0]
-    rows = torch.cat([forward, backward])
-    mine = torch.cat([~before[forward], before[backward]])
+    rows = torch.cat([backward, forward])  # this way round `_merge` keeps the later time reached
+    mine = torch.cat([before[backward], ~before[forward]])
     queries = torch.where(mine, t_eval[rows], torch.nan)
     y, run = _solve_in_order(gradient, problem, y0[rows], t0[rows], queries)
     row, column = torch.nonzero(mine & ~torch.isnan(queries), as_tuple=True)

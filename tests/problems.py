@@ -40,14 +40,30 @@ class InitialValueProblem:
         return torch.from_numpy(np.stack(solved))
 
 
-def _decay_closed_form(t: Tensor, y0: Tensor) -> Tensor:
-    return y0[:, None] * torch.exp(-0.8 * t)[None, :, None]
+def _turned(y0: Tensor, angle: Tensor) -> Tensor:
+    """y0 (N, 2) turned by angle (N, T) -> (N, T, 2)."""
+    c, s, x, y = torch.cos(angle), torch.sin(angle), y0[:, None, 0], y0[:, None, 1]
+    return torch.stack([c * x - s * y, s * x + c * y], dim=2)
 
 
-# y' = -0.8 y: linear, autonomous
-DECAY = InitialValueProblem(
-    "decay", lambda t, y: -0.8 * y, ((1.0, -2.0), (0.5, 3.0)), 0.0, 3.0, _decay_closed_form
-)
+def _quarter_turn(y: Tensor) -> Tensor:
+    return torch.stack([-y[:, 1], y[:, 0]], dim=1)
+
+
+def _spiral(t: Tensor, y: Tensor) -> Tensor:
+    return 2.0 * _quarter_turn(y) - 0.1 * y
+
+
+def _spiral_closed_form(t: Tensor, y0: Tensor) -> Tensor:
+    return torch.exp(-0.1 * t)[:, None] * _turned(y0, 2.0 * t.expand(len(y0), -1))
+
+
+def _wheel(t: Tensor, y: Tensor) -> Tensor:
+    return (y.square().sum(dim=1) * (1.5 + torch.cos(t)))[:, None] * _quarter_turn(y)
+
+
+def _wheel_closed_form(t: Tensor, y0: Tensor) -> Tensor:
+    return _turned(y0, y0.square().sum(dim=1, keepdim=True) * (1.5 * t + torch.sin(t)))
 
 
 def _riccati(t: Tensor, y: Tensor) -> Tensor:
@@ -55,13 +71,17 @@ def _riccati(t: Tensor, y: Tensor) -> Tensor:
 
 
 def _riccati_closed_form(t: Tensor, y0: Tensor) -> Tensor:
-    return y0[:, None] / (1 - y0[:, None] * torch.sin(t)[None, :, None])
+    return y0[:, None] / (1 - y0[:, None] * torch.sin(t)[:, None])
 
 
-# y' = y² cos t, y = y0 / (1 - y0 sin t): nonlinear, non-autonomous
-NON_AUTONOMOUS = InitialValueProblem(
-    "nonlinear non-autonomous", _riccati, ((0.5,), (-0.8,)), 0.0, 4.0, _riccati_closed_form
-)
+# linear, autonomous: turns at rate 2 and shrinks
+SPIRAL = InitialValueProblem("spiral", _spiral, ((1.0, 0.0), (0.5, -2.0)), 0.0, 3.0, _spiral_closed_form)
+
+# nonlinear, non-autonomous: turns at rate |y|² (1.5 + cos t)
+WHEEL = InitialValueProblem("wheel", _wheel, ((1.0, 0.0), (0.6, -0.7)), 0.0, 2.0, _wheel_closed_form)
+
+# nonlinear, non-autonomous, one dimension: y' = y² cos t
+RICCATI = InitialValueProblem("Riccati", _riccati, ((0.5,), (-0.8,)), 0.0, 4.0, _riccati_closed_form)
 
 
 def _forced(t: Tensor, y: Tensor) -> Tensor:
@@ -87,5 +107,5 @@ VAN_DER_POL = InitialValueProblem("Van der Pol", _van_der_pol, ((2.0, 0.0), (0.5
 LORENZ = InitialValueProblem("Lorenz", _lorenz, ((1.0, 1.0, 20.0), (-2.0, 3.0, 15.0)), 0.0, 1.0)
 BRUSSELATOR = InitialValueProblem("Brusselator", _brusselator, ((1.5, 3.0), (1.0, 1.0)), 0.0, 10.0)
 
-WITH_CLOSED_FORM = (DECAY, NON_AUTONOMOUS)
+WITH_CLOSED_FORM = (SPIRAL, WHEEL, RICCATI)
 WITH_SCIPY = (FORCED, VAN_DER_POL, LORENZ, BRUSSELATOR)

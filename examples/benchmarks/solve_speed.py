@@ -29,9 +29,7 @@ class Field(nn.Module):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
-        self.net = nn.Sequential(
-            nn.Linear(4, 20), nn.Tanh(), nn.Linear(20, 20), nn.Tanh(), nn.Linear(20, 4)
-        )
+        self.net = nn.Sequential(nn.Linear(4, 20), nn.Tanh(), nn.Linear(20, 20), nn.Tanh(), nn.Linear(20, 4))
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for weight in self.parameters():

@@ -58,9 +58,9 @@ def at_start(t0: Tensor, t_eval: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def last_query_time(t_eval: Tensor) -> Tensor:
-    """The last query time of every series, (N,): NaN stands only at the end."""
+    """The last query time of every series, (N,), NaN where there is none (otherwise NaN stands only at the end)."""
     column = (~torch.isnan(t_eval)).sum(dim=1, keepdim=True) - 1
-    return t_eval.gather(1, column.clamp(min=0))[:, 0]
+    return pad_columns(t_eval).gather(1, column.clamp(min=0))[:, 0]
 
 
 def pad_columns(t_eval: Tensor) -> Tensor:

@@ -159,7 +159,9 @@ def _begin(
     rows = torch.nonzero(span > 0)[:, 0]
     t, y, direction = t0[rows], y0[rows], direction[rows]
     carry = method.start(field, t, y) if len(rows) else y
-    h, control = controller.first_step(method, field, t, y, carry, direction) if len(rows) else (t, t)
+    h, control = (
+        controller.first_step(method, field, t, y, carry, direction * span[rows]) if len(rows) else (t, t)
+    )
     result.n_evals[rows] += 1 + controller.first_step_evaluations
     front = _Front(
         rows=rows,
@@ -243,7 +245,10 @@ def retire(
     done = front.elapsed >= front.span
     status = torch.zeros_like(front.rows)
     status[front.attempts >= max_steps] = int(Status.MAX_STEPS)
-    stuck = ~accept & (front.h <= 8 * torch.finfo(front.t.dtype).eps * front.t.abs()) if adaptive else ~accept
+    stuck = ~accept
+    if adaptive:
+        stuck = stuck & (front.h <= 8 * torch.finfo(front.h.dtype).eps * front.t.abs())
+        stuck = stuck | (front.elapsed + front.h <= front.elapsed)
     hopeless = ~finite & (stuck | (front.h <= 1e-14 * front.span))
     status[stuck] = int(Status.STEP_UNDERFLOW)
     status[hopeless] = int(Status.NON_FINITE)

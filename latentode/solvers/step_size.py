@@ -29,9 +29,9 @@ class Controller(Protocol):
     def first_step_evaluations(self) -> int: ...
 
     def first_step(
-        self, method: ExplicitRK, field: Field, t: Tensor, y: Tensor, carry: Tensor, direction: Tensor
+        self, method: ExplicitRK, field: Field, t: Tensor, y: Tensor, carry: Tensor, span: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """First step sizes (N,) and the first state of the controller (N, ...)."""
+        """First step sizes (N,) and the first state of the controller (N, ...); `span` is the signed way to go."""
 
     def error_ratio(self, error: Tensor | None, y: Tensor, y_new: Tensor) -> Tensor:
         """Estimated error over tolerance (N,): at most 1 is acceptable."""
@@ -58,7 +58,7 @@ class FixedStep:
             raise ValueError(f"step_size must be positive; got {self.step_size}")
 
     def first_step(
-        self, method: ExplicitRK, field: Field, t: Tensor, y: Tensor, carry: Tensor, direction: Tensor
+        self, method: ExplicitRK, field: Field, t: Tensor, y: Tensor, carry: Tensor, span: Tensor
     ) -> tuple[Tensor, Tensor]:
         return torch.full_like(t, self.step_size), torch.empty_like(t)
 
@@ -126,26 +126,30 @@ class PIController:
         return 1 if self.initial_step is None else 0
 
     def first_step(
-        self, method: ExplicitRK, field: Field, t: Tensor, y: Tensor, carry: Tensor, direction: Tensor
+        self, method: ExplicitRK, field: Field, t: Tensor, y: Tensor, carry: Tensor, span: Tensor
     ) -> tuple[Tensor, Tensor]:
         if self.initial_step is not None:
             h = torch.full_like(t, self.initial_step)
         else:
-            h = self._starting_step(field, t, y, carry, direction)
+            h = self._starting_step(field, t, y, carry, span)
         return h.clamp(max=self.max_step), torch.ones_like(t)
 
-    def _starting_step(self, field: Field, t: Tensor, y: Tensor, slope: Tensor, direction: Tensor) -> Tensor:
-        """A step in which an explicit Euler step and the change of the slope stay small (Hairer et al., II.4)."""
+    def _starting_step(self, field: Field, t: Tensor, y: Tensor, slope: Tensor, span: Tensor) -> Tensor:
+        """A step in which neither slope nor bend makes much of a difference, after Hairer et al., II.4.
+
+        Theirs depends on the unit of time. Here time is measured in `unit`, in which the solution moves by its own
+        size (or by a hundred tolerances), at most the whole way. An error of one tolerance instead of their
+        hundredth is aimed at: the error constants of the methods are small, and too long a step is repeated.
+        """
         scale = (self.atol + self.rtol * y.abs()).clamp(min=torch.finfo(y.dtype).tiny)
         size, speed = root_mean_square(y / scale), root_mean_square(slope / scale)
-        small = (size < 1e-5) | (speed < 1e-5)
-        trial = torch.where(small, 1e-6, 0.01 * size / speed)  # (N,)
-        y_trial = y + (direction * trial).to(y.dtype)[:, None] * slope
-        bend = root_mean_square((field(t + direction * trial, y_trial) - slope) / scale) / trial
-        fastest = torch.maximum(speed, bend)
-        flat = (trial * 1e-3).clamp(min=1e-6)
-        smooth = torch.where(fastest <= 1e-15, flat, (0.01 / fastest) ** (1 / self.order))
-        return torch.minimum(100 * trial, smooth).nan_to_num(nan=1e-6).to(t.dtype)
+        unit = torch.minimum(size.clamp(min=100.0) / speed, span.abs())  # (N,), float64 as time is
+        trial = 0.01 * unit * span.sign()
+        y_trial = y + trial.to(y.dtype)[:, None] * slope
+        bend = root_mean_square((field(t + trial, y_trial) - slope) / scale) / 0.01
+        fastest = unit * torch.maximum(speed, bend)
+        fraction = torch.where(fastest <= 1e-15, 0.01, fastest ** (-1 / self.order))
+        return (unit * fraction.clamp(max=1.0)).nan_to_num(nan=1e-6)
 
     def error_ratio(self, error: Tensor | None, y: Tensor, y_new: Tensor) -> Tensor:
         assert error is not None  # an adaptive controller is only ever built for a method with an estimate

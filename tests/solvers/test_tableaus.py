@@ -8,9 +8,9 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pytest
 from scipy.integrate import RK45
+from tolerances import TABLEAU
 
 from latentode.solvers import TABLEAUS
-from tolerances import TABLEAU
 
 Tree = tuple  # the subtrees of the root, sorted
 
@@ -111,7 +111,9 @@ def test_embedded_solution_meets_all_conditions_of_its_order_and_no_more(tableau
 def test_interpolant_meets_all_continuous_conditions_of_its_order(tableau):
     for tree in up_to(dense_order(tableau)):
         found = dense_weights(tableau, THETA) @ stage_weights(tableau, tree)
-        np.testing.assert_allclose(found, THETA ** order(tree) / density(tree), atol=TABLEAU, err_msg=str(tree))
+        np.testing.assert_allclose(
+            found, THETA ** order(tree) / density(tree), atol=TABLEAU, err_msg=str(tree)
+        )
 
 
 @every_tableau

@@ -1,0 +1,75 @@
+"""Order of convergence of every method, and adaptive methods against the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from problems import SPIRAL, VAN_DER_POL, WHEEL, WITH_CLOSED_FORM, WITH_SCIPY, InitialValueProblem
+from tolerances import ERROR_PER_TOLERANCE, SCIPY, SLOPE, TIGHT
+
+from latentode import solve_ivp
+from latentode.solvers import SOLVERS
+
+ADAPTIVE = [name for name, method in SOLVERS.items() if method.tableau.b_error is not None]
+
+
+def error(problem: InitialValueProblem, solver: str, n_steps: int) -> float:
+    """At the ends of steps only, and at several of them: the error at one may change its sign with the step."""
+    span = problem.t1 - problem.t0
+    ends = problem.t0 + span * torch.arange(11, dtype=torch.float64) / 10
+    found = solve_ivp(problem.field, problem.state(), ends, solver=solver, step_size=span / n_steps)
+    assert found.stats["n_steps"].tolist() == [n_steps] * len(found.y)
+    return float((found.y - problem.truth(ends)).norm())
+
+
+@pytest.mark.parametrize("problem", [SPIRAL, WHEEL], ids=lambda p: p.name)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_slope_of_the_error_is_the_order(problem, solver):
+    order = SOLVERS[solver].tableau.order
+    finest = {1: 2560, 2: 640}.get(order, 320)  # asymptotic, and far above rounding
+    counts = np.array([finest // 4, finest // 2, finest])
+    errors = [error(problem, solver, int(n)) for n in counts]
+    slope = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
+    assert slope == pytest.approx(order, abs=SLOPE)
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-7])
+@pytest.mark.parametrize("problem", WITH_CLOSED_FORM + WITH_SCIPY, ids=lambda p: p.name)
+@pytest.mark.parametrize("solver", ADAPTIVE)
+def test_error_is_within_ten_tolerances(solver, problem, tolerance):
+    """In the norm that the tolerance is meant in: root mean square over the state of error / (1 + largest |y|).
+
+    A tolerance bounds each step. Where the flow stretches, so does the error: the factor is the one by which a
+    disturbance of y0 grows, found by solving from a disturbed y0.
+    """
+    times = torch.linspace(problem.t0, problem.t1, 23, dtype=torch.float64)  # most of them inside steps
+    truth = problem.truth(times)
+    y0 = problem.state()
+    found = solve_ivp(problem.field, y0, times, solver=solver, rtol=tolerance, atol=tolerance).y
+    disturbed = solve_ivp(problem.field, y0 + 1e-6, times, solver=solver, rtol=1e-10, atol=1e-10).y
+    growth = ((disturbed - truth).norm(dim=2) / 1e-6 / y0.shape[1] ** 0.5).amax(dim=1).clamp(min=1.0)
+    scale = 1 + truth.abs().amax(dim=1, keepdim=True)
+    error = ((found - truth) / scale).square().mean(dim=2).sqrt().amax(dim=1)
+    assert float((error / growth).max()) <= ERROR_PER_TOLERANCE * tolerance
+    assert float(error.max()) > 1e-3 * tolerance, "far more work than asked for"
+
+
+@pytest.mark.parametrize("problem", WITH_SCIPY[1:], ids=lambda p: p.name)
+def test_the_truth_does_not_depend_on_the_method(problem):
+    times = torch.linspace(problem.t0, problem.t1, 5, dtype=torch.float64)
+    scale = 1 + problem.truth(times).abs().max()
+    assert float((problem.truth(times) - problem.truth(times, "Radau")).abs().max() / scale) < 100 * SCIPY
+
+
+@pytest.mark.parametrize("solver", ADAPTIVE)
+def test_agrees_with_torchdiffeq(solver):
+    torchdiffeq = pytest.importorskip("torchdiffeq")
+    problem = VAN_DER_POL
+    times = torch.linspace(0.0, 5.0, 11, dtype=torch.float64)
+    tight = {"rtol": 1e-10, "atol": 1e-10}
+    theirs = torchdiffeq.odeint(
+        lambda t, y: problem.field(t, y), problem.state(), times, method="dopri5", **tight
+    )
+    ours = solve_ivp(problem.field, problem.state(), times, solver=solver, **tight).y
+    torch.testing.assert_close(ours, theirs.transpose(0, 1), rtol=TIGHT, atol=TIGHT)

@@ -1,0 +1,215 @@
+"""Series that cannot be solved: a status, a time, NaN beyond it, and a message that repairs; nothing hangs."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from latentode import solve_ivp
+from latentode.exceptions import SolverError
+from latentode.gradients import GRADIENTS
+from latentode.solvers import SOLVERS, Solution, Status
+
+nan = math.nan
+ADAPTIVE = [name for name, method in SOLVERS.items() if method.tableau.b_error is not None]
+every_adaptive = pytest.mark.parametrize("solver", ADAPTIVE)
+every_gradient = pytest.mark.parametrize("gradient", GRADIENTS)
+
+
+def double(x):
+    return torch.tensor(x, dtype=torch.float64)
+
+
+def decay(t, y):
+    return -y
+
+
+@every_adaptive
+@every_gradient
+def test_too_many_steps(solver, gradient):
+    y0 = double([[1.0, 0.0], [0.0, 0.0]])
+    t_eval = double([[0.0, 0.01, 50.0], [0.0, 0.1, 1e-3]])
+
+    def turn(t, y):
+        return 10 * torch.stack([-y[:, 1], y[:, 0]], dim=1)
+
+    solution = solve_ivp(turn, y0, t_eval, solver=solver, gradient=gradient, max_steps=20, throw=False)
+    assert solution.status.tolist() == [Status.MAX_STEPS, Status.SUCCESS]
+    assert solution.stats["n_steps"][0] == 20
+    reached = solution.t_reached[0].item()
+    assert 0.01 < reached < 50
+    angle = double([0.0, 0.1])
+    torch.testing.assert_close(
+        solution.y[0, :2], torch.stack([angle.cos(), angle.sin()], dim=1), rtol=1e-2, atol=1e-2
+    )
+    assert solution.y[0, 2].isnan().all()
+    with pytest.raises(
+        SolverError, match=rf"series 0 could not .* t={reached:.6g} \[MAX_STEPS\]: .*raise max_steps"
+    ):
+        solution.raise_for_status()
+
+
+@every_adaptive
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("shift", [0.0, 4096.0])
+def test_a_solution_that_runs_away_in_finite_time(solver, dtype, shift):
+    """y' = y² from 1: y = 1 / (1 - t)."""
+    t_eval = shift + double([0.0, 0.5, 0.9, 1.0, 2.0])
+    solution = solve_ivp(
+        lambda t, y: y**2,
+        torch.ones(1, 1, dtype=dtype),
+        t_eval,
+        solver=solver,
+        rtol=1e-4,
+        atol=1e-4,
+        throw=False,
+    )
+    assert Status(int(solution.status[0])) in {Status.STEP_UNDERFLOW, Status.NON_FINITE}
+    assert solution.t_reached[0].item() == pytest.approx(1.0 + shift, abs=1e-3)
+    torch.testing.assert_close(
+        solution.y[0, :3, 0].double(), double([1.0, 2.0, 10.0]), rtol=2e-3, atol=0, check_dtype=False
+    )
+    assert solution.y[0, 4:].isnan().all()
+    assert solution.stats["n_steps"][0] < 1000
+
+
+@every_adaptive
+def test_a_jump_that_no_step_can_cross(solver):
+    """The field grows by thirty orders of magnitude at t = 0.3."""
+    solution = solve_ivp(
+        lambda t, y: torch.where(t[:, None] < 0.3, y, 1e30 * y),
+        double([[1.0]]),
+        [0.0, 0.2, 1.0],
+        solver=solver,
+        throw=False,
+    )
+    assert solution.status[0] != 0
+    assert solution.t_reached[0].item() == pytest.approx(0.3, abs=1e-6)
+    assert solution.y[0, :, 0].isnan().tolist() == [False, False, True]
+    assert solution.stats["n_steps"][0] < 1000
+
+
+@every_adaptive
+def test_step_size_underflow_names_its_repair(solver):
+    """An error that no step size brings below the tolerance: noise in the field, at a time far from zero."""
+    calls = iter(range(100_000))
+
+    def noisy(t, y):
+        return torch.full_like(y, 1e6 * (-1.0) ** next(calls))
+
+    solution = solve_ivp(
+        noisy, double([[1.0]]), [1e9, 1e9 + 1], solver=solver, rtol=0.0, atol=1e-9, throw=False
+    )
+    assert solution.status.tolist() == [Status.STEP_UNDERFLOW]
+    with pytest.raises(
+        SolverError, match=r"\[STEP_UNDERFLOW\]: the step size fell below .*loosen rtol and atol"
+    ):
+        solution.raise_for_status()
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("value", [nan, math.inf, -math.inf])
+@every_gradient
+def test_a_start_that_is_not_finite(value, solver, gradient):
+    y0 = double([[1.0, 1.0], [1.0, value], [2.0, 2.0]])
+    options = {} if solver in ADAPTIVE else {"step_size": 0.1}
+    solution = solve_ivp(
+        decay, y0, [0.0, 1.0], solver=solver, gradient=gradient, throw=False, rtol=1e-8, **options
+    )
+    assert solution.status.tolist() == [0, Status.NON_FINITE, 0]
+    assert solution.t_reached.tolist() == [1.0, 0.0, 1.0]
+    assert solution.stats["n_steps"][1] == 0
+    assert solution.y[1, 1].isnan().all()
+    torch.testing.assert_close(solution.y[0, 1], y0[0] * math.exp(-1), rtol=0.1, atol=0)
+    with pytest.raises(
+        SolverError, match=r"series 1 .* t=0 \[NON_FINITE\]: .*check y0 and the field's values"
+    ):
+        solution.raise_for_status()
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("t0", [0.0, -2.0])
+@pytest.mark.parametrize("value", [nan, math.inf])
+def test_a_field_that_breaks_after_a_while(value, t0, solver):
+    def field(t, y):
+        return torch.where(t[:, None] > 0.55, value, -y)
+
+    options = {} if solver in ADAPTIVE else {"step_size": 0.05}
+    solution = solve_ivp(field, double([[1.0]]), [t0, 0.4, 1.0], solver=solver, throw=False, **options)
+    assert solution.status.tolist() == [Status.NON_FINITE]
+    assert solution.t_reached[0].item() == pytest.approx(0.55, abs=0.06)
+    assert solution.y[0, :, 0].isnan().tolist() == [False, False, True]
+    assert solution.stats["n_steps"][0] < 1000
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_field_that_is_broken_from_the_start(solver):
+    options = {} if solver in ADAPTIVE else {"step_size": 0.05}
+    solution = solve_ivp(
+        lambda t, y: y / 0.0, double([[0.0], [1.0]]), [0.0, 1.0], solver=solver, throw=False, **options
+    )
+    assert solution.status.tolist() == [Status.NON_FINITE] * 2
+    assert solution.y[:, 1].isnan().all()
+
+
+@every_gradient
+def test_a_failure_on_one_side_of_t0(gradient):
+    """y' = y², y(0) = 1, runs away at t = 1; backwards it is tame."""
+    y0 = torch.ones(2, 1, dtype=torch.float64)
+    t_eval = double([[-1.0, 2.0, 0.5], [-1.0, 0.0, 0.5]])
+    solution = solve_ivp(
+        lambda t, y: y**2, y0, t_eval, t0=0.0, rtol=1e-8, atol=1e-8, gradient=gradient, throw=False
+    )
+    assert solution.status[0] != 0
+    assert solution.status[1] == 0
+    assert solution.t_reached.tolist() == pytest.approx([1.0, 0.5], abs=1e-4)
+    torch.testing.assert_close(
+        solution.y[..., 0], double([[0.5, nan, 2.0], [0.5, 1.0, 2.0]]), rtol=1e-6, atol=0, equal_nan=True
+    )
+
+
+@every_gradient
+def test_gradients_of_what_was_reached_are_finite_and_right(gradient):
+    """y(0.5) = y0 / (1 - 0.5 y0): derivative 1 / (1 - 0.5 y0)²; nothing comes from what was not reached."""
+    y0 = double([[1.0], [0.5]]).requires_grad_()
+    solution = solve_ivp(
+        lambda t, y: y**2, y0, [0.0, 0.5, 1.5], rtol=1e-8, atol=1e-8, gradient=gradient, throw=False
+    )
+    assert solution.y[:, :, 0].isnan().tolist() == [[False, False, True], [False] * 3]
+    solution.y[:, 1].sum().backward()
+    torch.testing.assert_close(y0.grad, (1 - 0.5 * y0.detach()) ** -2, rtol=1e-6, atol=0)
+
+
+def solution_with(status):
+    status = torch.tensor(status)
+    n = len(status)
+    return Solution(
+        torch.zeros(n, 1), torch.zeros(n, 1, 1), status, torch.full((n,), 0.25), {"n_steps": torch.ones(n)}
+    )
+
+
+def test_the_message_names_series_time_status_and_repair():
+    for status in (Status.MAX_STEPS, Status.STEP_UNDERFLOW, Status.NON_FINITE):
+        with pytest.raises(SolverError) as caught:
+            solution_with([0, status]).raise_for_status()
+        assert str(caught.value) == (
+            f"series 1 could not be solved beyond t=0.25 [{status.name}]: {status.message}"
+        )
+        assert ": " in status.message, "what happened: what to do"
+
+
+def test_the_message_uses_the_callers_names_and_counts_the_others():
+    failed = solution_with([0, 1, 0, 3])
+    with pytest.raises(SolverError, match=r"series 'p17' \(and 1 more series\) could not"):
+        failed.raise_for_status(names=["p16", "p17", "p18", "p19"])
+    assert not failed.success
+    fine = solution_with([0, 0])
+    assert fine.success
+    assert fine.raise_for_status() is fine
+
+
+def test_throwing_is_the_default():
+    with pytest.raises(SolverError, match=r"series 0 \(and 1 more series\).*MAX_STEPS"):
+        solve_ivp(decay, double([[1.0], [2.0]]), [0.0, 1.0], max_steps=1)

@@ -1,0 +1,108 @@
+"""Controllers: the formula, the bounds, the first step, and what they refuse."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from tolerances import ROUNDING
+
+from latentode import solve_ivp
+from latentode.solvers import SOLVERS, FixedStep, PIController
+
+nan = math.nan
+
+
+def double(x):
+    return torch.tensor(x, dtype=torch.float64)
+
+
+def test_next_step_follows_its_formula():
+    controller = PIController(1e-3, 1e-6, order=5, beta=0.08)
+    h, ratio, before = double([0.1, 0.2, 0.3]), double([0.5, 2.0, 1.0]), double([0.2, 0.2, 1.0])
+    decision = controller.next_step(h, ratio, before)
+    alpha = 1 / 5 - 0.75 * 0.08
+    assert decision.accept.tolist() == [True, False, True]
+    expected = [0.1 * 0.9 * 0.5**-alpha * 0.2**0.08, 0.2 * 0.9 * 2.0**-alpha, 0.3 * 0.9]
+    torch.testing.assert_close(decision.h, double(expected), rtol=ROUNDING, atol=0)
+    torch.testing.assert_close(decision.state, double([0.5, 0.2, 1.0]), rtol=0, atol=0)
+
+
+def test_factors_are_bounded_and_a_rejected_step_never_grows():
+    controller = PIController(1e-3, 1e-6, order=5, max_step=3.0)
+    h = torch.ones(6, dtype=torch.float64)
+    ratio = double([0.0, 1e30, nan, math.inf, 1.0 + 1e-15, 1e-30])
+    decision = controller.next_step(h, ratio, torch.full_like(h, 1e6))
+    assert decision.accept.tolist() == [True, False, False, False, False, True]
+    assert decision.h[0] == decision.h[5] == 3.0  # ten times, but for max_step
+    assert decision.h[1:4].tolist() == [0.2, 0.2, 0.2]
+    assert decision.h[4] <= 1.0
+
+
+def test_error_ratio_is_a_root_mean_square_over_tolerances():
+    controller = PIController(0.1, 0.01, order=5)
+    error, y, y_new = double([[0.3, 0.0], [nan, 0.0]]), double([[1.0, -5.0]] * 2), double([[-2.0, 1.0]] * 2)
+    ratio = controller.error_ratio(error, y, y_new)
+    assert ratio[0].item() == pytest.approx(math.sqrt((0.3 / 0.21) ** 2 / 2), rel=ROUNDING)
+    assert ratio[1].isnan()
+    assert controller.error_ratio(torch.zeros(2, 0), torch.zeros(2, 0), torch.zeros(2, 0)).tolist() == [0, 0]
+
+
+def test_rtol_alone_does_not_divide_by_zero():
+    solution = solve_ivp(lambda t, y: -y, torch.zeros(1, 1), [0.0, 1.0], rtol=1e-3, atol=0.0)
+    assert solution.y[0, :, 0].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_the_first_step_knows_no_unit_of_time(unit):
+    """Shorter than a period, but no waste: the same problem with time in seconds, years or nanoseconds."""
+    y0 = double([[1.0, 0.0]])
+
+    def turn(t, y):
+        return torch.stack([-y[:, 1], y[:, 0]], dim=1) / unit
+
+    controller = PIController(1e-6, 1e-6, order=5)
+    zero, span = double([0.0]), double([10.0 * unit])
+    h, _ = controller.first_step(SOLVERS["dopri5"], turn, zero, y0, turn(zero, y0), span)
+    assert 1e-3 * unit < h.item() < unit
+    counts = solve_ivp(turn, y0, [0.0, 10.0 * unit], rtol=1e-6, atol=1e-6).stats
+    plain = solve_ivp(lambda t, y: turn(t, y) * unit, y0, [0.0, 10.0], rtol=1e-6, atol=1e-6).stats
+    assert counts["n_steps"].tolist() == pytest.approx(plain["n_steps"].tolist(), abs=1)  # rounding decides
+
+
+def test_max_step_and_initial_step_are_kept():
+    seen = []
+
+    def field(t, y):
+        seen.append(t.item())
+        return 0 * y
+
+    controller = PIController(1e-3, 1e-3, order=5, initial_step=0.1, max_step=0.25)
+    solution = solve_ivp(field, double([[1.0]]), [0.0, 1.0], controller=controller)
+    assert solution.stats["n_steps"].tolist() == [5]  # 0.1, then 0.25, and the rest
+    assert solution.stats["n_evals"].tolist() == [1 + 5 * 6]
+    assert seen[7] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("size", [0.0, -1.0, nan])
+def test_fixed_step_refuses_what_is_no_size(size):
+    with pytest.raises(ValueError, match=f"step_size must be positive; got {size}"):
+        FixedStep(size)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rtol": -1e-3}, "rtol must be non-negative; got -0.001"),
+        ({"rtol": nan}, "rtol must be non-negative; got nan"),
+        ({"atol": -1.0}, "atol must be non-negative; got -1.0"),
+        ({"rtol": 0.0, "atol": 0.0}, "rtol and atol are both 0: one of them must be positive"),
+        ({"initial_step": 0.0}, "initial_step must be positive; got 0.0"),
+        ({"max_step": -2.0}, "max_step must be positive; got -2.0"),
+        ({"max_step": nan}, "max_step must be positive; got nan"),
+    ],
+)
+def test_pi_controller_refuses_what_makes_no_sense(options, message):
+    with pytest.raises(ValueError, match=message):
+        PIController(**{"rtol": 1e-3, "atol": 1e-3, "order": 5} | options)
