@@ -45,10 +45,10 @@ def last_year(known: pd.DataFrame, asked: pd.DataFrame, targets: Sequence[str]) 
     answer = asked[["id", "time"]].copy()
     for target in targets:
         seen = year.dropna(subset=[target])
-        day = seen["time"].dt.dayofyear.to_numpy(dtype=float)
+        day = seen["time"].dt.day_of_year.to_numpy(dtype=float)
         order = np.argsort(day)
         answer[target] = np.interp(
-            asked["time"].dt.dayofyear, day[order], seen[target].to_numpy()[order], period=365.25
+            asked["time"].dt.day_of_year, day[order], seen[target].to_numpy()[order], period=365.25
         )
     return answer
 

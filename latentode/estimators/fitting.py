@@ -28,6 +28,7 @@ from latentode.series import (
 from latentode.training import BestWeights, Callback, EarlyStopping, History, ProgressBar, Trainer, linear
 
 DEFAULT_STEPS = 3000  # optimiser steps that `max_epochs=None` aims at
+SHORTEST_PIECE = 0.1  # of a series' rows: what random pieces begin with
 LARGEST_TIME_SHARE = 1 / 3  # of a single series that may be held out for validation
 
 
@@ -77,11 +78,9 @@ def prepare(
     train, validation = _split(table, window, validation_fraction, rng)
     if not (train.spans > 0).any():
         train, validation = table, None
-    time_scale = TimeScale.fit(train, window)
-    by_window = scaler == "series" and window is not None
-    value_scaler = ValueScaler.fit(
-        draw_windows(train, window, rng) if by_window and window else train, scaler
-    )
+    seen = train if window is None else draw_windows(train, window, rng)
+    time_scale = TimeScale.fit(seen)
+    value_scaler = ValueScaler.fit(seen if scaler == "series" else train, scaler)
     return TrainingData(
         train=scale_table(train, time_scale, value_scaler),
         validation=None if validation is None else scale_table(validation, time_scale, value_scaler),
@@ -128,8 +127,10 @@ class Objective:
     n_samples: int
     device: torch.device
 
-    def __call__(self, batch: SeriesBatch, kl_weight: float, generator: torch.Generator) -> LatentODELoss:
-        piece = anchored(cut_pieces(batch, self.context, generator), self.anchor)
+    def __call__(
+        self, batch: SeriesBatch, kl_weight: float, generator: torch.Generator, longest: float = 1.0
+    ) -> LatentODELoss:
+        piece = anchored(cut_pieces(batch, self.context, generator, longest=longest), self.anchor)
         affine = self.scaler.affine(piece.context)
         scaled = replace(
             piece,
@@ -184,6 +185,7 @@ def train(
     verbose: int,
     kl_warmup: float,
     kl_weight: float,
+    piece_warmup: float,
     rng: np.random.Generator,
 ) -> History:
     """Train `objective.model` in place; the best weights of the validation stay.
@@ -198,8 +200,10 @@ def train(
 
     def loss(batch: SeriesBatch, epoch: int) -> LatentODELoss:
         weight = kl_weight * linear(epoch - 1, kl_warmup * epochs)
-        found = objective(batch, weight, generator)
-        return found._replace(parts={**found.parts, "kl_weight": torch.tensor(weight)})
+        longest = linear(epoch - 1, piece_warmup * epochs, start=SHORTEST_PIECE)
+        found = objective(batch, weight, generator, longest)
+        schedules = {"kl_weight": torch.tensor(weight), "longest_piece": torch.tensor(longest)}
+        return found._replace(parts={**found.parts, **schedules})
 
     def validation_loss(batch: SeriesBatch, epoch: int) -> LatentODELoss:
         assert fixed is not None

@@ -100,6 +100,8 @@ class Forecaster:
         array (..., R, D)
             In the order of the rows of `queries`' own table, in globally scaled values.
         """
+        if queries.n_rows == 0:  # an answer to something says what shape an answer to nothing has
+            return self.predict(table, _first_row(table), noise, readout)[..., :0, :]
         contexts, first = self._contexts(table)
         asked, of_context, positions = self._assign(contexts, first, queries)
         source = BatchSource(contexts)
@@ -123,7 +125,7 @@ class Forecaster:
         Rows without any observation say nothing and are left out (a series without observations keeps its first
         row). With windows, a series is read in parts of half a window, counted from its end.
         """
-        scaled = scale_table(observed_rows(table), self.time_scale, self.scaler)
+        scaled = scale_table(ties_by_value(observed_rows(table)), self.time_scale, self.scaler)
         if self.window is None:
             return scaled, np.arange(len(scaled))
         half = self.window / self.time_scale.unit / 2
@@ -188,6 +190,24 @@ def observed_rows(table: SeriesTable) -> SeriesTable:
     observed = np.bincount(table.series[keep], minlength=len(table))
     keep[table.offsets[:-1][observed == 0]] = True
     return table if keep.all() else table.take_rows(keep)
+
+
+def ties_by_value(table: SeriesTable) -> SeriesTable:
+    """The table with rows at one time in the order of their values: the order of the caller's rows means nothing."""
+    tied = (np.diff(table.times) == 0) & (np.diff(table.series) == 0)
+    if not tied.any():
+        return table
+    moment = np.cumsum(np.r_[True, ~tied])
+    among = np.flatnonzero(np.r_[tied, False] | np.r_[False, tied])
+    order = np.arange(table.n_rows)
+    order[among] = among[np.lexsort((*table.values[among].T[::-1], moment[among]))]
+    return replace(table, values=table.values[order], rows=table.rows[order])
+
+
+def _first_row(table: SeriesTable) -> SeriesTable:
+    """Queries: the time of the first row and no other."""
+    first = table.take_rows(np.arange(table.n_rows) == 0)
+    return replace(first, values=np.empty((1, 0)), rows=np.zeros(1, dtype=np.int64))
 
 
 def _pad_times(asked: SeriesTable, index: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.bool_]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 from latentode import plotting
 from latentode.checks import Constraint, Number, OneOf, That, Whole, check_parameters
 from latentode.estimators.fitting import Objective, prepare, train
-from latentode.estimators.forecaster import Forecaster, Prediction, Readout, observed_rows
+from latentode.estimators.forecaster import Forecaster, Prediction, Readout, observed_rows, ties_by_value
 from latentode.exceptions import DataError, LatentODEWarning
 from latentode.gradients import GRADIENTS
 from latentode.models.latent_ode import SolveOptions, build_latent_ode
@@ -58,7 +59,11 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
     latent_dim : int, default 8
         Size of the latent state.
     hidden_dim : int, default 64
-        Width of the hidden layers of encoder, field and decoder.
+        Width of the hidden layers of field and decoder.
+    depth : int, default 2
+        Hidden layers of the field.
+    encoder_dim : int, optional
+        Size of the encoder's state; default: `hidden_dim`.
     encoder : {"gru"}, default "gru"
         Recognition network.
     field : {"mlp"}, default "mlp"
@@ -72,8 +77,8 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
     rtol, atol : float, default 1e-3 and 1e-4
         Tolerances of an adaptive solver, for latent states of order 1.
     step_size : float, optional
-        Fixed steps of this size, in model time: a typical training series (or a window) lasts 5 units. Default: the
-        solver's own steps, or 0.1 for solvers that have none.
+        Fixed steps of this size, in model time (`time_scale_.unit` is one unit of it in your time; a typical series
+        lasts 5 to 80 units). Default: the solver's own steps, or 0.1 for solvers that have none.
     gradient : {"discrete_adjoint", "backprop"}, default "discrete_adjoint"
         How the solve is differentiated; both are exact, the first needs less memory.
     context : "random", "all" or float in (0, 1), default "random"
@@ -92,6 +97,9 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         Final weight of the KL term; 1 is the evidence lower bound.
     kl_warmup : float, default 0.1
         Share of the planned epochs over which that weight grows from 0, linearly.
+    piece_warmup : float, default 0.2
+        With `context="random"`, share of the planned epochs over which the pieces grow from a tenth of a series to
+        the whole of it; 0 has whole ones from the beginning. More helps where a series turns many times.
     max_epochs : int, optional
         Passes over the training series; default: as many as make about 3,000 steps of the optimiser.
     batch_size : int, default 50
@@ -153,6 +161,8 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         target_cols: Sequence[Hashable] | None = None,
         latent_dim: int = 8,
         hidden_dim: int = 64,
+        depth: int = 2,
+        encoder_dim: int | None = None,
         encoder: str = "gru",
         field: str = "mlp",
         likelihood: str = "gaussian",
@@ -168,6 +178,7 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         n_samples: int = 1,
         kl_weight: float = 1.0,
         kl_warmup: float = 0.1,
+        piece_warmup: float = 0.2,
         max_epochs: int | None = None,
         batch_size: int = 50,
         lr: float = 1e-2,
@@ -185,6 +196,8 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         self.target_cols = target_cols
         self.latent_dim = latent_dim
         self.hidden_dim = hidden_dim
+        self.depth = depth
+        self.encoder_dim = encoder_dim
         self.encoder = encoder
         self.field = field
         self.likelihood = likelihood
@@ -200,6 +213,7 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         self.n_samples = n_samples
         self.kl_weight = kl_weight
         self.kl_warmup = kl_warmup
+        self.piece_warmup = piece_warmup
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.lr = lr
@@ -243,10 +257,11 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
             df, id_col=self.id_col, time_col=self.time_col, target_cols=self.target_cols
         )
         table = _in_order_of_ids(layout.read(df, require_observed=True))
-        window = _window_length(self.window, layout)
+        table = _observed_series(table)
+        window = _window_length(self.window, layout, table)
         rng = numpy_generator(self.random_state)
         data = prepare(
-            _observed_series(table),
+            table,
             scaler=self.scaler,
             window=window,
             validation_fraction=self.validation_fraction,
@@ -261,6 +276,8 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
             decoder=MLPDecoder,
             latent_dim=self.latent_dim,
             hidden_dim=self.hidden_dim,
+            depth=self.depth,
+            encoder_dim=self.encoder_dim or self.hidden_dim,
             time_dependent=self.time_dependent,
             backwards=self.anchor == "start",
             options=self._solve_options(),
@@ -268,7 +285,7 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         ).to(device)
         history = train(
             data,
-            Objective(model, data.scaler, self.context, self.anchor, self.n_samples, device),
+            Objective(model, data.scaler, self._share(), self.anchor, self.n_samples, device),
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             lr=self.lr,
@@ -276,6 +293,7 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
             patience=self.patience,
             kl_weight=self.kl_weight,
             kl_warmup=self.kl_warmup,
+            piece_warmup=self.piece_warmup,
             callbacks=self.callbacks or (),
             verbose=self.verbose,
             rng=rng,
@@ -288,8 +306,9 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         self.best_epoch_ = history.best_epoch
         self.feature_names_in_ = np.array([str(name) for name in layout.target_cols], dtype=object)
         self.n_features_in_ = len(layout.target_cols)
-        self._window = window
         self._span = window if window is not None else float(table.spans.max())
+        self._forecaster = Forecaster(model, data.time_scale, data.scaler, self.anchor, window, device)
+        self._latent_dim = self.latent_dim  # parameters may be set anew without another fit
         return self
 
     def predict(self, df: pd.DataFrame, times: Any = None, *, return_std: bool = False) -> Any:
@@ -400,7 +419,7 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         keys, table, queries = self._read(df, times)
         rng = numpy_generator(self.random_state if random_state is None else random_state)
         generator = torch_generator(rng)
-        eps = torch.randn(n_samples, len(table), self.latent_dim, generator=generator)
+        eps = torch.randn(n_samples, len(table), self._latent_dim, generator=generator)
 
         def readout(likelihood: GaussianLikelihood, prediction: Prediction) -> Tensor:
             if not noise:
@@ -435,14 +454,7 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         if y is not None or sample_weight is not None:
             raise ValueError("y and sample_weight must be None: the targets are columns of the table")
-        table = self.layout_.read(df)
-        share = self.context if isinstance(self.context, float) else 0.5
-        begin = table.times[np.minimum(table.offsets[:-1], table.n_rows - 1)]
-        first = table.times <= (begin + share * table.spans)[table.series]
-        known, rest = table.take_rows(first), table.take_rows(~first & ~np.isnan(table.values).all(axis=1))
-        if rest.n_rows == 0:
-            raise DataError("nothing to score: no series has an observation after its first part")
-        queries = replace(rest, rows=np.arange(rest.n_rows), values=np.empty((rest.n_rows, 0)))
+        known, rest, queries = self._halves(df)
         mean = self.scaler_.from_model(self._scaled(known, queries, _mean))
         scores = []
         for truth, forecast in zip(rest.values.T, mean.T):
@@ -484,10 +496,12 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         Axes, or array of Axes (targets, series)
         """
         check_is_fitted(self, "model_")
-        names = list(pd.unique(df[self.layout_.id_col]))[:4] if series is None else list(series)
+        names = self._series_to_draw(df, series)
         shown = df[df[self.layout_.id_col].isin(names)]
         if times is None:
             times = self._times_to_draw(shown)
+        elif isinstance(times, pd.DataFrame):
+            times = self._queries_to_draw(df, times, names)
         interval = self.predict_interval(shown, times, coverage)
         lower, upper = ends_of(interval, self.layout_)
         return plotting.plot_forecast_panels(
@@ -509,6 +523,10 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         return plotting.plot_history(self.history_, ax=ax)
 
+    def _share(self) -> str | float:
+        """`context`, a number of any kind as a float."""
+        return self.context if isinstance(self.context, str) else float(self.context)
+
     def _solve_options(self) -> SolveOptions:
         adaptive = SOLVERS[self.solver].tableau.b_error is not None
         step_size = self.step_size if adaptive or self.step_size is not None else 0.1
@@ -519,9 +537,22 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         table = self.layout_.read(df)
         if times is None:
-            return self.layout_.keys(df), table, replace(table, values=np.empty((table.n_rows, 0)))
-        keys = self.layout_.query_keys(times, table)
-        return keys, table, self.layout_.read_queries(times, table)
+            keys, queries = self.layout_.keys(df), _as_queries(table)
+        else:
+            keys, queries = self.layout_.query_keys(times, table), self.layout_.read_queries(times, table)
+        return keys, table, self._within_reach(table, queries)
+
+    def _halves(self, df: pd.DataFrame) -> tuple[SeriesTable, SeriesTable, SeriesTable]:
+        """First part of each series, its rest, and the rest as queries in its own order."""
+        table = observed_rows(self.layout_.read(df))
+        share = self._share()
+        begin, share = table.times[table.offsets[:-1]], 0.5 if isinstance(share, str) else share
+        first = table.times <= (begin + share * table.spans)[table.series]
+        known, rest = table.take_rows(first), table.take_rows(~first)
+        if rest.n_rows == 0:
+            raise DataError("nothing to score: no series has an observation after its first part")
+        queries = replace(_as_queries(rest), rows=np.arange(rest.n_rows))
+        return known, rest, self._within_reach(known, queries)
 
     def _scaled(
         self,
@@ -532,23 +563,22 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         noise: Callable[[NDArray], Tensor] | None = None,
     ) -> NDArray:
         """Read-outs (..., R, D) at the queries, in globally scaled values."""
-        forecaster = Forecaster(
-            self.model_, self.time_scale_, self.scaler_, self.anchor, self._window, _device(self.device)
-        )
-        queries = self._within_reach(table, queries)
-        return forecaster.predict(table, queries, noise or _shared_noise(n_samples, self.latent_dim), readout)
+        noise = noise or _shared_noise(n_samples, self._latent_dim)
+        return self._forecaster.predict(table, queries, noise, readout)
 
     def _within_reach(self, table: SeriesTable, queries: SeriesTable) -> SeriesTable:
         """Warn of far queries, and hold the forecast where it is beyond `FARTHEST` training spans."""
-        first, last = table.times[table.offsets[:-1]], table.times[table.offsets[1:] - 1]
+        seen = observed_rows(table)  # rows that only ask for a forecast reach nowhere
+        first, last = seen.times[seen.offsets[:-1]], seen.times[seen.offsets[1:] - 1]
         first, last = first[queries.series], last[queries.series]
         beyond = np.maximum(queries.times - last, first - queries.times) / self._span
         if not (beyond > FAR).any():
             return queries
+        unit = "in the unit of the time column" if self.layout_.time_kind == "numeric" else "seconds"
         warnings.warn(
-            f"times reach {beyond.max():.3g} training spans beyond the observations (one span is {self._span:g} in "
-            f"the unit of time): the model has never seen such distances; beyond {FARTHEST:g} spans the forecast "
-            "keeps its last value",
+            f"times reach {beyond.max():.3g} training spans beyond the observations (one span is {self._span:g} "
+            f"{unit}): the model has never seen such distances; beyond {FARTHEST:g} spans the forecast keeps its "
+            "last value",
             LatentODEWarning,
             stacklevel=4,
         )
@@ -569,12 +599,36 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
 
     def _stack(self, keys: pd.DataFrame, name: str, labels: Iterable[Any], found: NDArray) -> pd.DataFrame:
         """One block of rows per label, with the label as a column after the time."""
+        if name in keys.columns or name in self.layout_.target_cols:
+            raise DataError(
+                f"the answer needs the name {name!r} for its own column: rename that of the table"
+            )
         blocks = []
         for label, values in zip(labels, found):
             block = self._write(keys, values)
             block.insert(2, name, label)
             blocks.append(block)
         return pd.concat(blocks, ignore_index=True)
+
+    def _series_to_draw(self, df: pd.DataFrame, series: Sequence[Any] | None) -> list[Any]:
+        """The ids asked for, which must be in the table, or the first four."""
+        ids = self.layout_.read(df).ids
+        if series is None:
+            return list(ids[:4])
+        if isinstance(series, str) or not isinstance(series, Iterable):
+            raise TypeError(f"series must be a sequence of ids, got {series!r}: write [{series!r}]")
+        names = list(series)
+        unknown = [name for name in names if name not in ids]
+        if unknown or not names:
+            raise DataError(
+                f"series must name series of the table, got {names!r}; its first ones are {list(ids[:5])!r}"
+            )
+        return names
+
+    def _queries_to_draw(self, df: pd.DataFrame, times: pd.DataFrame, names: list[Any]) -> pd.DataFrame:
+        """The rows of a table of times that ask about the series drawn."""
+        keys = self.layout_.query_keys(times, self.layout_.read(df))
+        return keys[keys[self.layout_.id_col].isin(names)]
 
     def _times_to_draw(self, df: pd.DataFrame) -> pd.DataFrame:
         """200 times per series, from its first observation to half its span beyond the last."""
@@ -625,32 +679,46 @@ def _shared_noise(n_samples: int, latent_dim: int) -> Callable[[NDArray], Tensor
 
 
 def _in_order_of_ids(table: SeriesTable) -> SeriesTable:
-    """Series sorted by id where ids can be sorted, so that the order of rows does not matter to `fit`."""
+    """Series sorted by id, so that the order of rows does not matter to `fit`."""
     try:
-        return table.take(np.asarray(table.ids.argsort(), dtype=np.int64))
-    except TypeError:
-        return table
+        order = table.ids.argsort()
+    except TypeError:  # ids of several types
+        order = np.argsort([f"{type(name).__name__} {name!r}" for name in table.ids])
+    return table.take(np.asarray(order, dtype=np.int64))
 
 
 def _observed_series(table: SeriesTable) -> SeriesTable:
-    """Only rows and series that observe something."""
-    table = observed_rows(table)
+    """Only rows and series that observe something, in an order that the caller's rows do not decide."""
+    table = ties_by_value(observed_rows(table))
     anything = np.zeros(len(table), dtype=bool)
     anything[table.series[~np.isnan(table.values).all(axis=1)]] = True
     return table.take(np.flatnonzero(anything))
 
 
-def _window_length(window: Any, layout: TableLayout) -> float | None:
+def _window_length(window: Any, layout: TableLayout, table: SeriesTable) -> float | None:
     """`window` in the unit of encoded times: that of the column, or seconds."""
     if window is None:
         return None
-    if layout.time_kind == "numeric":
-        if not Number(0, open_low=True).allows(window):
-            raise ValueError(
-                f"window must be a positive number, in the unit of the time column {layout.time_col!r}; got {window!r}"
-            )
-        return float(window)
-    if isinstance(window, (int, float)):
+    if layout.time_kind == "datetime":
+        length = _seconds(window, layout)
+    elif Number(0, open_low=True).allows(window):
+        length = float(window)
+    else:
+        raise ValueError(
+            f"window must be a positive number, in the unit of the time column {layout.time_col!r}; got {window!r}"
+        )
+    gaps = np.diff(table.times)[np.diff(table.series) == 0]
+    if not (gaps[gaps > 0] <= length).any():
+        raise ValueError(
+            f"window={window!r} is shorter than every gap between two observations: no window would hold two of "
+            "them; take one that holds dozens"
+        )
+    return length
+
+
+def _seconds(window: Any, layout: TableLayout) -> float:
+    is_number = isinstance(window, Real) and not isinstance(window, np.timedelta64)  # NumPy counts it as one
+    if is_number or (isinstance(window, str) and window.strip().isdecimal()):
         raise ValueError(
             f"window must be a timedelta such as '3650D', since the time column {layout.time_col!r} holds "
             f"datetimes; got {window!r}"
@@ -664,9 +732,13 @@ def _window_length(window: Any, layout: TableLayout) -> float | None:
     return seconds
 
 
+def _as_queries(table: SeriesTable) -> SeriesTable:
+    return replace(table, values=np.empty((table.n_rows, 0)))
+
+
 def _levels(quantiles: Sequence[float]) -> list[float]:
     inside = Number(0, 1, open_low=True, open_high=True)
-    levels = [quantiles] if isinstance(quantiles, (int, float)) else list(quantiles)
+    levels = list(quantiles) if isinstance(quantiles, Iterable) else [quantiles]
     wrong = [level for level in levels if not inside.allows(level)]
     if wrong or not levels:
         raise ValueError(f"quantiles must be numbers strictly between 0 and 1; got {quantiles!r}")
@@ -674,12 +746,14 @@ def _levels(quantiles: Sequence[float]) -> list[float]:
 
 
 def _device(name: str) -> torch.device:
-    if name != "auto":
-        try:
-            return torch.device(name)
-        except RuntimeError as error:
-            raise ValueError(f"device must be 'auto' or a name that torch knows; got {name!r}") from error
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # unknown to torch; known, but not on this machine
+        raise ValueError(
+            f"device must be 'auto' or one that torch has on this machine, such as 'cpu'; got {name!r}"
+        ) from error
 
 
 _ANY = That(lambda value: True, "anything")
@@ -699,6 +773,8 @@ _CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
     "target_cols": (_NAMES, _NONE),
     "latent_dim": (Whole(1),),
     "hidden_dim": (Whole(1),),
+    "depth": (Whole(1),),
+    "encoder_dim": (Whole(1), _NONE),
     "encoder": (OneOf(ENCODERS),),
     "field": (OneOf(FIELDS),),
     "likelihood": (OneOf(LIKELIHOODS),),
@@ -714,6 +790,7 @@ _CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
     "n_samples": (Whole(1),),
     "kl_weight": (Number(0),),
     "kl_warmup": (Number(0, 1),),
+    "piece_warmup": (Number(0, 1),),
     "max_epochs": (Whole(1), _NONE),
     "batch_size": (Whole(1),),
     "lr": (_POSITIVE,),

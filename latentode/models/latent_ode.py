@@ -155,6 +155,8 @@ def build_latent_ode(
     decoder: type[nn.Module],
     latent_dim: int,
     hidden_dim: int,
+    depth: int,
+    encoder_dim: int,
     time_dependent: bool,
     backwards: bool,
     options: SolveOptions,
@@ -166,8 +168,8 @@ def build_latent_ode(
     """
     noise = likelihood(n_targets)
     return LatentODE(
-        encoder=encoder(n_targets, hidden_dim, latent_dim, backwards=backwards, generator=generator),
-        field=field(latent_dim, hidden_dim, time_dependent=time_dependent, generator=generator),
+        encoder=encoder(n_targets, encoder_dim, latent_dim, backwards=backwards, generator=generator),
+        field=field(latent_dim, hidden_dim, depth=depth, time_dependent=time_dependent, generator=generator),
         decoder=decoder(latent_dim, hidden_dim, noise.n_out, generator=generator),
         likelihood=noise,
         options=options,

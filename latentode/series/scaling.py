@@ -13,17 +13,20 @@ from torch import Tensor
 
 from latentode.series.batch import SeriesBatch
 from latentode.series.table import FloatArray, SeriesTable
+from latentode.series.variogram import turning_time
 
-SPAN = (
-    5.0  # model time that a typical series lasts: a field with weights of order 1 can turn a few times in it
+UNITS_PER_TURN = (
+    2.0  # model time in which half of what a series forgets is forgotten: fields of order 1 can follow
 )
+SPAN = 5.0  # model time that a typical series lasts at least
+LONGEST_SPAN = 80.0  # and at most: the cost of a solve grows with it
 PRIOR_CELLS = 8.0  # a context of this many cells weighs as much as the typical spread of the training series
 NORMAL_IQR = 1.3489795003921634  # interquartile range of a standard normal
 
 
 @dataclass(frozen=True)
 class TimeScale:
-    """Model time: 0 at the first training time, `SPAN` for a series of typical length.
+    """Model time: 0 at the first training time, in units in which series change about as fast as random fields do.
 
     Parameters
     ----------
@@ -37,24 +40,25 @@ class TimeScale:
     unit: float
 
     @classmethod
-    def fit(cls, table: SeriesTable, window: float | None = None) -> TimeScale:
+    def fit(cls, table: SeriesTable) -> TimeScale:
         """Learn the scale from training series.
 
-        Shifting or rescaling the times of the table shifts `origin` and rescales both numbers, so model times
-        stay the same.
+        The unit is half of the series' `turning_time`, such that a typical series lasts between `SPAN` and
+        `LONGEST_SPAN` units; without a turning time it lasts `SPAN`. Shifting or rescaling the times of the table
+        shifts `origin` and rescales both numbers, so model times stay the same.
 
         Parameters
         ----------
         table : SeriesTable
-            Training series.
-        window : float, optional
-            Length that stands for the span of a series, for training on windows; in the unit of the times.
+            Training series, or the windows that are trained on.
         """
         origin = float(table.times.min()) if table.n_rows else 0.0
-        if window is not None:
-            return cls(origin, window / SPAN)
         spans = table.spans[table.spans > 0]
-        return cls(origin, float(np.median(spans)) / SPAN if len(spans) else 1.0)
+        if not len(spans):
+            return cls(origin, 1.0)
+        span, turn = float(np.median(spans)), turning_time(table)
+        units = SPAN if turn is None else UNITS_PER_TURN * span / turn
+        return cls(origin, span / min(max(units, SPAN), LONGEST_SPAN))
 
     def to_model(self, times: FloatArray) -> FloatArray:
         """Model times of the table's times."""

@@ -134,7 +134,13 @@ class Piece:
     origin: Tensor
 
 
-def cut_pieces(batch: SeriesBatch, context: str | float, generator: torch.Generator | None = None) -> Piece:
+def cut_pieces(
+    batch: SeriesBatch,
+    context: str | float,
+    generator: torch.Generator | None = None,
+    *,
+    longest: float = 1.0,
+) -> Piece:
     """Cut each series into a context and a target that begins with it.
 
     Parameters
@@ -145,18 +151,21 @@ def cut_pieces(batch: SeriesBatch, context: str | float, generator: torch.Genera
         "all": context and target are the whole series (Chen et al. 2018). A number between 0 and 1: the
         rows in this first part of the time between first and last row, at least one; the target is the
         whole series (Rubanova et al. 2019). "random": a random first row that leaves `FEWEST_ROWS` rows,
-        a random cut after it; the target is everything from the first row on.
+        a random cut after it; the target is everything from the first row on, up to `longest`.
     generator : torch Generator
         Source of "random"; the others need none.
+    longest : float in (0, 1], default 1
+        Share of the rows of a series that a random piece may hold: dynamics with many turns are learned on short
+        pieces first.
 
     Raises
     ------
     ValueError
         When `context` is none of these, or a generator is missing.
     """
-    start, cut = _cut_rows(batch, context, generator)
+    start, cut, stop = _cut_rows(batch, context, generator, longest)
     origin = batch.times.gather(1, start[:, None]).squeeze(1)
-    return Piece(_rows(batch, start, cut, origin), _rows(batch, start, batch.lengths, origin), origin)
+    return Piece(_rows(batch, start, cut, origin), _rows(batch, start, stop, origin), origin)
 
 
 def anchored(piece: Piece, anchor: str) -> Piece:
@@ -186,27 +195,33 @@ def anchored(piece: Piece, anchor: str) -> Piece:
 
 
 def _cut_rows(
-    batch: SeriesBatch, context: str | float, generator: torch.Generator | None
-) -> tuple[Tensor, Tensor]:
-    """First row of the piece and the row behind its context, (N,) each."""
+    batch: SeriesBatch, context: str | float, generator: torch.Generator | None, longest: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """First row of the piece, the row behind its context, and the row behind its target, (N,) each."""
     first = torch.zeros_like(batch.lengths)
     if isinstance(context, str) and context == "all":
-        return first, batch.lengths
+        return first, batch.lengths, batch.lengths
     if isinstance(context, str) and context == "random":
-        return _random_rows(batch.lengths, generator)
+        return _random_rows(batch.lengths, generator, longest)
     if isinstance(context, float) and 0 < context < 1:
         begin, end = batch.times[:, 0], batch.times[:, -1]  # padding repeats the last time
         until = begin + context * (end - begin)
-        return first, ((batch.times <= until[:, None]) & ~batch.padding).sum(dim=1)
+        return first, ((batch.times <= until[:, None]) & ~batch.padding).sum(dim=1), batch.lengths
     raise ValueError(f"context must be 'all', 'random' or a number between 0 and 1, got {context!r}")
 
 
-def _random_rows(lengths: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+def _random_rows(
+    lengths: Tensor, generator: torch.Generator | None, longest: float
+) -> tuple[Tensor, Tensor, Tensor]:
     if generator is None:
         raise ValueError("context='random' needs a torch Generator to draw from, got None")
-    n_starts = lengths - lengths.clamp(max=FEWEST_ROWS) + 1
-    start = _below(n_starts, generator)
-    return start, start + 1 + _below(lengths - start, generator)
+    if not 0 < longest <= 1:
+        raise ValueError(f"longest must be a share of the rows in (0, 1], got {longest!r}")
+    fewest = lengths.clamp(max=FEWEST_ROWS)
+    start = _below(lengths - fewest + 1, generator)
+    size = (longest * lengths).ceil().long().maximum(fewest)
+    stop = (start + size).minimum(lengths)
+    return start, start + 1 + _below(stop - start, generator), stop
 
 
 def _below(limits: Tensor, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from scipy import stats
 
 from latentode.series import SCALERS, SeriesTable, TableLayout, TimeScale, ValueScaler, pad, scale_table
-from latentode.series.scaling import PRIOR_CELLS, SPAN
+from latentode.series.scaling import LONGEST_SPAN, PRIOR_CELLS, SPAN, UNITS_PER_TURN
+from latentode.series.variogram import turning_time
 
 ROUNDING = 1e-12  # a few operations in float64
 SINGLE = 1e-5  # the same in float32, on values of order 1 to 10
@@ -55,8 +56,43 @@ def test_model_times_do_not_depend_on_unit_and_origin(factor, shift):
     np.testing.assert_allclose(theirs, ours, atol=lost)
 
 
-def test_a_window_stands_for_the_span():
-    assert TimeScale.fit(random_table(), window=2.0).unit == 2.0 / SPAN
+def sines(period: float, *, n_series: int, span: float, noise: float = 0.0) -> SeriesTable:
+    rng = np.random.default_rng(0)
+    times = np.sort(rng.uniform(0, span, (n_series, 80)), axis=1)
+    phase = rng.uniform(0, 2 * np.pi, (n_series, 1))
+    x = np.sin(2 * np.pi * times / period + phase) + noise * rng.normal(size=times.shape)
+    df = pd.DataFrame({"id": np.repeat(range(n_series), 80), "time": times.ravel(), "x": x.ravel()})
+    return TableLayout.infer(df).read(df)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_the_unit_follows_the_period_of_sines(noise):
+    # 1 - cos(2πτ/T) reaches half of its mean, 1/2, at τ = T/6: the unit is half of that
+    scale = TimeScale.fit(sines(3.0, n_series=40, span=12.0, noise=noise))
+    assert scale.unit == pytest.approx(3.0 / 6 / UNITS_PER_TURN, rel=0.25)  # the span is finite
+
+
+def test_a_typical_series_lasts_neither_too_short_nor_too_long():
+    fast, slow = sines(1.0, n_series=40, span=12.0), sines(1000.0, n_series=40, span=12.0)
+    assert np.median(fast.spans) / TimeScale.fit(fast).unit == pytest.approx(LONGEST_SPAN)
+    assert SPAN <= np.median(slow.spans) / TimeScale.fit(slow).unit < 1.2 * SPAN
+
+
+def test_noise_constants_and_few_rows_have_no_turning_time():
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame({"id": np.repeat(range(30), 60), "time": rng.uniform(0, 5, 1800)})
+    assert turning_time(TableLayout.infer(d := df.assign(x=rng.normal(size=1800))).read(d)) is None
+    assert turning_time(TableLayout.infer(d := df.assign(x=1.0)).read(d)) is None
+    assert turning_time(table_with([1.0, 2.0, 4.0])) is None
+
+
+def test_gross_outliers_and_targets_without_dynamics_leave_the_turning_time():
+    table = sines(3.0, n_series=40, span=12.0)
+    rng = np.random.default_rng(1)
+    values = table.values.copy()
+    values[rng.choice(len(values), 5), 0] = 1e6
+    outliers = SeriesTable(table.ids, table.offsets, table.times, values, table.rows)
+    assert turning_time(outliers) == pytest.approx(turning_time(table), rel=0.3)
 
 
 def test_series_without_two_times_do_not_set_the_unit():
