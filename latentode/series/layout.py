@@ -184,12 +184,13 @@ class TableLayout:
         return self.clock.read(df[self.time_col], lambda row: _place(df[self.id_col], row))
 
     def _sequence(self, times: Any) -> pd.Series:
-        """One sequence of times, checked; lists, which have no dtype, take that of the training times."""
+        """One sequence of times, checked; scalars and lists, which have no dtype, take that of the training times."""
         column = _as_column(times)
         if len(column) == 0:
             return pd.Series([], dtype=object).astype(self.clock.dtype)  # type: ignore[call-overload]
         self.clock.read(column, lambda position: f"position {position} of `times`")
-        return column if hasattr(times, "dtype") else self.clock.in_learned_dtype(column)
+        has_dtype = hasattr(times, "dtype") and not isinstance(times, np.generic)
+        return column if has_dtype else self.clock.in_learned_dtype(column)
 
     def _keys_of_table(self, times: pd.DataFrame, table: SeriesTable) -> pd.DataFrame:
         _check_columns(times, "table `times`")
