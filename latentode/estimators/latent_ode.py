@@ -86,8 +86,9 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         from its first row on, so that one model learns to fill gaps and to forecast. "all": everything, as a
         variational autoencoder (Chen et al.); fills gaps, forecasts poorly. A number: the rows in this first part
         of the time (Rubanova et al.).
-    anchor : {"start", "end"}, default "start"
-        Whether the latent state belongs to the first or to the last row of the context.
+    anchor : {"start", "end"}, default "end"
+        Whether the latent state belongs to the first row of the context, as in the papers, or to the last one; it is
+        solved in both directions from there. "end" forecasts better: the way to the future is shorter.
     window : float, timedelta or str, optional
         Train on random windows of this length (in the unit of the time column; a Timedelta such as "3650D" for
         datetimes), for one or few long series. A forecast then reads the last half of a window.
@@ -173,7 +174,7 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         step_size: float | None = None,
         gradient: str = "discrete_adjoint",
         context: str | float = "random",
-        anchor: str = "start",
+        anchor: str = "end",
         window: Any = None,
         n_samples: int = 1,
         kl_weight: float = 1.0,
