@@ -23,12 +23,12 @@ class Problem:
     max_steps: int
 
     def integrate(self, y0: Tensor, t0: Tensor, t_eval: Tensor, *, keep_steps: bool) -> Integration:
-        """The numbers, without a graph: `solvers.integrate`."""
+        """`solvers.integrate`; it builds a graph where gradients are enabled."""
         return integrate(
             self.field,
-            y0.detach(),
-            t0.detach(),
-            t_eval.detach(),
+            y0,
+            t0,
+            t_eval,
             method=self.method,
             controller=self.controller,
             max_steps=self.max_steps,

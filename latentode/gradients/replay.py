@@ -9,60 +9,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentode.solvers.explicit_rk import ExplicitRK, Field, StepResult
-from latentode.solvers.integrate import AcceptedSteps
-from latentode.solvers.interpolation import interpolate
+from latentode.solvers.integrate import AcceptedSteps, Integration
+from latentode.solvers.interpolation import Pieces
 
 
-def replay(
-    method: ExplicitRK,
-    field: Field,
-    steps: AcceptedSteps,
-    t0: Tensor,
-    y: Tensor,
-    carry: Tensor,
-    t_query: Tensor,
-    t_last: Tensor,
-) -> tuple[StepResult, Tensor]:
-    """One round of accepted steps of n series, at most M query times inside each.
-
-    Parameters
-    ----------
-    t0 : Tensor (n,)
-        Initial times.
-    y, carry : Tensor (n, D)
-        Inputs of the steps; equal in value to those in `steps`.
-    t_query : Tensor (n, M)
-        Query times at the columns of `steps.covered`.
-    t_last : Tensor (n,)
-        Last query time of each series.
-
-    Returns
-    -------
-    StepResult, Tensor (n, M, D)
-        The steps, and the solution at the query times (a finite number where none is asked).
-    """
-    t = t0 + steps.offset
-    h = torch.where(steps.last, (t_last - t0) - steps.offset, steps.h)
-    step = method.step(field, t, y, h, carry)
-    # replaced before the division: the derivative of a NaN that nobody asks for would be NaN, not 0
-    t_query = torch.where(steps.covered.asked, t_query, t[:, None])
-    theta = ((t_query - t0[:, None]) - steps.offset[:, None]) / h[:, None]
-    return step, interpolate(y, h, step.dense, theta)
-
-
-def at_start(t0: Tensor, t_eval: Tensor) -> tuple[Tensor, Tensor]:
-    """(row, column) of the query times that equal t0."""
-    row, column = torch.nonzero(t_eval == t0[:, None], as_tuple=True)
-    return row, column
+def step_size(steps: AcceptedSteps, t0: Tensor, t_last: Tensor) -> Tensor:
+    """Sizes (n,) of the steps of n series as functions of their initial and last query times (n,)."""
+    return torch.where(steps.last, (t_last - t0) - steps.offset, steps.h)
 
 
 def last_query_time(t_eval: Tensor) -> Tensor:
     """The last query time of every series, (N,), NaN where there is none (otherwise NaN stands only at the end)."""
-    column = (~torch.isnan(t_eval)).sum(dim=1, keepdim=True) - 1
-    return pad_columns(t_eval).gather(1, column.clamp(min=0))[:, 0]
+    return _pad(t_eval).gather(1, last_column(t_eval)[:, None])[:, 0]
 
 
-def pad_columns(t_eval: Tensor) -> Tensor:
-    """t_eval (N, T) with the column that nobody asks for, (N, T + 1): see `QueryGrid`."""
+def last_column(t_eval: Tensor) -> Tensor:
+    """Column of the last query time of every series, (N,); 0 where there is none."""
+    return ((~torch.isnan(t_eval)).sum(dim=1) - 1).clamp(min=0)
+
+
+def moving_pieces(run: Integration, t0: Tensor, t_eval: Tensor) -> Pieces:
+    """`run.pieces`, with their lengths as functions of t0 and the query times."""
+    if not (t0.requires_grad or t_eval.requires_grad):
+        return run.pieces
+    t_last = last_query_time(t_eval)
+    sizes = [step_size(steps, t0[steps.rows], t_last[steps.rows]) for steps in run.steps]
+    n = len(t0)
+    return run.pieces._replace(h=torch.cat([run.pieces.h[:n], *sizes, run.pieces.h[-1:]]))
+
+
+def _pad(t_eval: Tensor) -> Tensor:
     return torch.nn.functional.pad(t_eval, (0, 1), value=torch.nan)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,8 +23,8 @@ class StepResult(NamedTuple):
         Solution at t + h.
     error : Tensor (N, D) or None
         Estimate of the local error; None where the method has none.
-    dense : Tensor (N, degree, D)
-        Coefficients of θ¹..θ^degree in (y(t + θh) - y(t)) / h.
+    dense : Tensor (degree, N, D)
+        Coefficients of θ¹..θ^degree in y(t + θh) - y(t).
     carry : Tensor (N, D)
         f(t + h, y(t + h)), the first stage of the next step.
     """
@@ -61,15 +62,18 @@ class ExplicitRK:
             State at t, and f(t, y).
         """
         tableau = self.tableau
+        times = torch.addcmul(t, _nodes(tableau, t.dtype, t.device), h).to(y.dtype)  # (S, N)
         h_column = h.to(y.dtype)[:, None]
         stages = [carry]
         state = y
-        for node, weights in zip(tableau.c[1:], tableau.a[1:]):
+        for time, weights in zip(times[1:], tableau.a[1:]):
             state = torch.addcmul(y, h_column, weighted_sum(weights, stages))
-            stages.append(field(t + node * h, state))
-        error = None if tableau.b_error is None else h_column * weighted_sum(tableau.b_error, stages)
-        dense = _interpolant(tableau, y.dtype, y.device) @ torch.stack(stages, dim=1)  # (N, degree, D)
-        return StepResult(state, error, dense, stages[-1])
+            stages.append(field(time, state))
+        outputs = _output_weights(tableau, y.dtype, y.device) @ torch.stack(stages).flatten(1)
+        dense = outputs.unflatten(1, y.shape) * h_column  # (degree, N, D), and the error
+        if tableau.b_error is None:
+            return StepResult(state, None, dense, stages[-1])
+        return StepResult(state, dense[-1], dense[:-1], stages[-1])
 
 
 def weighted_sum(weights: Sequence[float], terms: Sequence[Tensor]) -> Tensor:
@@ -82,5 +86,14 @@ def weighted_sum(weights: Sequence[float], terms: Sequence[Tensor]) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _interpolant(tableau: Tableau, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.as_tensor(tableau.interpolant_matrix.T, dtype=dtype, device=device)
+def _nodes(tableau: Tableau, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(tableau.c, dtype=dtype, device=device)[:, None]
+
+
+@lru_cache(maxsize=64)
+def _output_weights(tableau: Tableau, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Weights of the stages in the dense output and, in the last row, in the error: one product gives both."""
+    rows = list(tableau.interpolant_matrix.T)
+    if tableau.b_error is not None:
+        rows.append(np.array(tableau.b_error))
+    return torch.as_tensor(np.stack(rows), dtype=dtype, device=device)

@@ -1,17 +1,18 @@
 """The integration loop: N initial value problems, each with its own clock, step size, error and status.
 
-Numbers in, numbers out: nothing here builds a graph. What a gradient needs, the accepted steps, is returned.
+Where gradients are enabled, the states and the times of the accepted steps carry the graph of their inputs; step
+sizes, except of a last step that is cut at a query time, and all decisions are numbers. Otherwise all are numbers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from latentode.solvers.explicit_rk import ExplicitRK, Field, StepResult
-from latentode.solvers.interpolation import QueryGrid, interpolate, query_grid
+from latentode.solvers.interpolation import Pieces, interpolate
 from latentode.solvers.solution import Status
 from latentode.solvers.step_size import Controller, StepDecision
 
@@ -20,11 +21,10 @@ from latentode.solvers.step_size import Controller, StepDecision
 class AcceptedSteps:
     """The steps that n of the N series accepted in one round of the loop.
 
-    rows : Tensor (n,) positions of these series among the N, each at most once
+    rows : Tensor (n,) positions of these series among the N, increasing
     offset, h : Tensor (n,) beginning of the steps as t - t0, and their signed size
     last : Tensor (n,) bool, True where the step was cut to end at the series' last query time
     y, carry : Tensor (n, D) state and method's carry at t
-    covered : QueryGrid (n, M) the columns of t_eval inside these steps
     """
 
     rows: Tensor
@@ -33,27 +33,38 @@ class AcceptedSteps:
     last: Tensor
     y: Tensor
     carry: Tensor
-    covered: QueryGrid
 
 
 @dataclass(frozen=True)
 class Integration:
-    """y (N, T, D) with NaN where not reached, the accepted steps in order, and per-series status and counts (N,)."""
+    """The solution as polynomials, the accepted steps in order, and per-series status and counts (N,).
 
-    y: Tensor
+    `pieces` and `coefficients` (S, 1 + degree, D) are those of `interpolate`: first one piece per series that
+    answers at t0, then the accepted steps in order, then the piece of what is not known. `started` holds the
+    positions of the series whose field was evaluated at t0.
+    """
+
+    coefficients: Tensor
+    pieces: Pieces
     steps: list[AcceptedSteps]
+    started: Tensor
     status: Tensor
     t_reached: Tensor
     n_steps: Tensor
     n_accepted: Tensor
     n_evals: Tensor
 
+    def at(self, t0: Tensor, t_eval: Tensor) -> Tensor:
+        """The solution at the query times, (N, T, D); NaN where not asked or not reached."""
+        return interpolate(self.coefficients, self.pieces, t0, t_eval)
+
 
 @dataclass
 class _Front:
     """The n series still under way; every entry has n as its first axis.
 
-    `elapsed` and `span` are distances from t0, so that all logic runs forward in time.
+    `elapsed` and `span` are distances from t0, so that all logic runs forward in time. `t0`, `span`, `y` and `carry`
+    may carry a graph.
     """
 
     rows: Tensor
@@ -65,21 +76,38 @@ class _Front:
     y: Tensor
     carry: Tensor
     control: Tensor
-    queries: Tensor  # (n, T + 1) distance of the query times from t0, inf where there is none and at the end
+    queries: Tensor  # (n, T) distance of the query times from t0, inf where there is none
     next_query: Tensor
-    attempts: Tensor
     accepted: Tensor
 
-    @property
-    def t(self) -> Tensor:
-        return self.t0 + self.direction * self.elapsed
-
     def keep(self, under_way: Tensor) -> None:
+        rows = torch.nonzero(under_way)[:, 0]
         for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name)[under_way])
+            setattr(self, field.name, getattr(self, field.name).index_select(0, rows))
 
 
-@torch.no_grad()
+@dataclass
+class _Results:
+    """What is known of the N series so far."""
+
+    status: Tensor
+    t_reached: Tensor
+    n_steps: Tensor
+    n_accepted: Tensor
+    n_evals: Tensor
+
+
+@dataclass
+class _Log:
+    """Polynomials (1 + degree, n, D) of the first slopes and of the accepted steps, and what they answer."""
+
+    started: Tensor  # (n,) positions of the series with a first slope
+    slope: Tensor  # (n, D)
+    steps: list[AcceptedSteps]
+    polynomials: list[Tensor]
+    answers: list[Tensor]  # (n,) each: how many query times lie inside
+
+
 def integrate(
     field: Field,
     y0: Tensor,
@@ -104,41 +132,44 @@ def integrate(
     max_steps : int
         Steps, accepted or not, that a series may take.
     keep_steps : bool
-        Whether to return the accepted steps (memory grows with their number).
+        Whether to return every accepted step; otherwise those that answer a query time.
     """
-    distance, direction = _distances(t0, t_eval)
-    at_start = distance == 0
-    result = Integration(
-        y=torch.where(at_start[..., None], y0[:, None], torch.nan),
-        steps=[],
-        status=torch.zeros(len(y0), dtype=torch.int64, device=y0.device),
-        t_reached=t0.clone(),
-        **{name: torch.zeros(len(y0), dtype=torch.int64, device=y0.device) for name in _COUNTS},
-    )
-    front = _begin(field, y0, t0, distance, at_start, direction, method, controller, result)
+    with torch.no_grad():
+        distance, direction = _distances(t0, t_eval)
+        results = _nothing_known(t0)
+    front, log = _begin(field, y0, t0, t_eval, distance, direction, method, controller, results)
+    attempts = 0  # the same for all: who is still under way has taken part in every round
     while len(front.rows):
+        attempts += 1
         h, last = propose_step(front)
-        signed = front.direction * h
-        step = method.step(field, front.t, front.y, signed, front.carry)
-        ratio = controller.error_ratio(step.error, front.y, step.y)
-        decision = controller.next_step(h, ratio, front.control)
-        reached = torch.where(last, front.span, front.elapsed + h)
-        record(front, result, step, decision.accept, reached, signed, last, keep_steps)
-        advance(front, step, decision, reached)
-        retire(front, result, decision.accept, torch.isfinite(ratio), controller.adaptive, max_steps)
-    result.n_evals.add_(result.n_steps * method.evaluations_per_step)
-    return replace(result, y=result.y[:, :-1].contiguous())
+        t, signed = front.t0 + front.direction * front.elapsed, front.direction * h
+        step = method.step(field, t, front.y, signed, front.carry)
+        with torch.no_grad():
+            ratio = controller.error_ratio(front.y, step)
+            decision = controller.next_step(h, ratio, front.control)
+            reached = torch.where(last, front.span, front.elapsed + h)
+            chosen = None if bool(decision.accept.all()) else torch.nonzero(decision.accept)[:, 0]
+        if chosen is not None:
+            step = _only(chosen, step, method, field, t, front, signed)
+        record(front, log, step, decision.accept, chosen, reached, signed, last, keep_steps)
+        advance(front, step, decision, chosen, reached)
+        with torch.no_grad():
+            leaving = retire(front, results, decision.accept, ratio, controller.adaptive, attempts, max_steps)
+        if leaving is not None:
+            front.keep(~leaving)
+    results.n_evals += results.n_steps * method.evaluations_per_step
+    coefficients, pieces = _assemble(log, y0, t0, (distance == 0).sum(dim=1), t_eval.shape[1])
+    return Integration(coefficients, pieces, log.steps, log.started, **vars(results))
 
 
-_COUNTS = ("n_steps", "n_accepted", "n_evals")
+def _nothing_known(t0: Tensor) -> _Results:
+    counts = [torch.zeros(len(t0), dtype=torch.int64, device=t0.device) for _ in range(4)]
+    return _Results(counts[0], t0.detach().clone(), *counts[1:])
 
 
 def _distances(t0: Tensor, t_eval: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance of every query time from t0 (inf where there is none), (N, T + 1), and the direction of time (N,).
-
-    The last column is asked by nobody: what a step computes for no query time is written there.
-    """
-    offset = torch.nn.functional.pad(t_eval - t0[:, None], (0, 1), value=torch.nan)
+    """Distance of every query time from t0 (inf where there is none), and the direction of time (N,)."""
+    offset = t_eval - t0[:, None]
     direction = torch.where((offset < 0).any(dim=1), -1.0, 1.0).to(t0.dtype)
     return (offset * direction[:, None]).nan_to_num(nan=torch.inf), direction
 
@@ -147,42 +178,54 @@ def _begin(
     field: Field,
     y0: Tensor,
     t0: Tensor,
+    t_eval: Tensor,
     distance: Tensor,
-    at_start: Tensor,
     direction: Tensor,
     method: ExplicitRK,
     controller: Controller,
-    result: Integration,
-) -> _Front:
-    """The series that have somewhere to go, with their first step sizes."""
-    span = distance.masked_fill(torch.isinf(distance), 0.0).amax(dim=1)
-    rows = torch.nonzero(span > 0)[:, 0]
-    t, y, direction = t0[rows], y0[rows], direction[rows]
-    carry = method.start(field, t, y) if len(rows) else y
-    h, control = (
-        controller.first_step(method, field, t, y, carry, direction * span[rows]) if len(rows) else (t, t)
-    )
-    result.n_evals[rows] += 1 + controller.first_step_evaluations
+    results: _Results,
+) -> tuple[_Front, _Log]:
+    """The series that have somewhere to go, with their first step sizes; the slopes of all that are asked for."""
+    with torch.no_grad():
+        asked = torch.isfinite(distance)
+        sound = torch.isfinite(y0).all(dim=1)
+        rows = torch.nonzero(asked.any(dim=1) & sound)[:, 0]
+        last_column = (asked.sum(dim=1) - 1).clamp(min=0)
+        results.n_evals[rows] += 1
+    carry = method.start(field, t0[rows], y0[rows]) if len(rows) else y0[rows]
+    finite = torch.isfinite(carry.detach()).all(dim=1)
+    if not bool(finite.all()):
+        sound[rows[~finite]] = False
+        rows = rows[finite]
+        carry = method.start(field, t0[rows], y0[rows]) if torch.is_grad_enabled() else carry[finite]
+    log = _Log(rows, carry, [], [], [])
+    with torch.no_grad():
+        ahead = asked & (distance > 0)
+        results.status[ahead.any(dim=1) & ~sound] = int(Status.NON_FINITE)
+        moving = ahead.any(dim=1)[rows]
+        rows = rows[moving]
+    t0, y, carry, direction = t0[rows], y0[rows], carry[moving], direction[rows]
+    span = (t_eval[rows, last_column[rows]] - t0) * direction if len(rows) else t0
+    with torch.no_grad():
+        h, control = (
+            controller.first_step(method, field, t0, y, carry, direction * span) if len(rows) else (t0, t0)
+        )
+        results.n_evals[rows] += controller.first_step_evaluations
     front = _Front(
         rows=rows,
-        t0=t,
-        elapsed=torch.zeros_like(t),
-        span=span[rows],
+        t0=t0,
+        elapsed=torch.zeros_like(direction),
+        span=span,
         direction=direction,
-        h=h,
+        h=h.detach(),
         y=y,
         carry=carry,
-        control=control,
+        control=control.detach(),
         queries=distance[rows],
-        next_query=at_start[rows].sum(dim=1),
-        attempts=torch.zeros_like(rows),
+        next_query=(distance[rows] == 0).sum(dim=1),
         accepted=torch.zeros_like(rows),
     )
-    broken = ~(torch.isfinite(y).all(dim=1) & torch.isfinite(carry).all(dim=1))
-    if bool(broken.any()):
-        result.status[rows[broken]] = int(Status.NON_FINITE)
-        front.keep(~broken)
-    return front
+    return front, log
 
 
 def propose_step(front: _Front) -> tuple[Tensor, Tensor]:
@@ -195,70 +238,125 @@ def propose_step(front: _Front) -> tuple[Tensor, Tensor]:
     return torch.where(last, rest, front.h), last
 
 
+def _only(
+    chosen: Tensor, step: StepResult, method: ExplicitRK, field: Field, t: Tensor, front: _Front, h: Tensor
+) -> StepResult:
+    """The step of some of the series.
+
+    With a graph it is taken once more: in the graph of a rejected step infinite values may stand, and a gradient
+    of 0 times infinity would be NaN.
+    """
+    if torch.is_grad_enabled() and len(chosen):
+        inputs = (x.index_select(0, chosen) for x in (t, front.y, h, front.carry))
+        return method.step(field, *inputs)
+    y, dense, carry = step.y.detach(), step.dense.detach(), step.carry.detach()
+    return StepResult(y[chosen], None, dense.index_select(1, chosen), carry[chosen])
+
+
 def record(
     front: _Front,
-    result: Integration,
+    log: _Log,
     step: StepResult,
     accept: Tensor,
+    chosen: Tensor | None,
     reached: Tensor,
     h: Tensor,
     last: Tensor,
     keep_steps: bool,
 ) -> None:
-    """Write the solution at the query times inside the accepted steps, and remember these steps."""
+    """Remember the accepted steps, their polynomials, and how many query times lie inside."""
     end = torch.searchsorted(front.queries, reached[:, None], right=True)[:, 0]
-    end = torch.where(accept, end, front.next_query)
-    covered = query_grid(front.next_query, end, nowhere=front.queries.shape[1] - 1)
+    if chosen is not None:
+        end = torch.where(accept, end, front.next_query)
+    answers = end - front.next_query
     front.next_query = end
-    if covered.column.shape[1]:
-        inside = front.queries.gather(1, covered.column) - front.elapsed[:, None]
-        theta = torch.where(covered.asked, inside / h.abs()[:, None], 0.0)
-        result.y[front.rows[:, None], covered.column] = interpolate(front.y, h, step.dense, theta)
-    if not keep_steps:
-        return
-    offset = front.direction * front.elapsed
-    entries = (front.rows, offset, h, last, front.y, front.carry, *covered)
-    if not bool(accept.all()):
-        entries = tuple(entry[accept] for entry in entries)
+    entries: tuple[Tensor, ...] = (
+        front.rows,
+        front.direction * front.elapsed,
+        h,
+        last,
+        front.y,
+        front.carry,
+        answers,
+    )
+    if chosen is not None:
+        entries = tuple(entry.index_select(0, chosen) for entry in entries)
+    polynomial = torch.cat([entries[4][None], step.dense])
+    if not keep_steps and not bool((entries[-1] > 0).all()):
+        useful = torch.nonzero(entries[-1])[:, 0]
+        entries = tuple(entry.index_select(0, useful) for entry in entries)
+        polynomial = polynomial.index_select(1, useful)
     if len(entries[0]):
-        result.steps.append(AcceptedSteps(*entries[:-2], covered=QueryGrid(*entries[-2:])))
+        log.steps.append(AcceptedSteps(*entries[:-1]))
+        log.polynomials.append(polynomial)
+        log.answers.append(entries[-1])
 
 
-def advance(front: _Front, step: StepResult, decision: StepDecision, reached: Tensor) -> None:
+def advance(
+    front: _Front, step: StepResult, decision: StepDecision, chosen: Tensor | None, reached: Tensor
+) -> None:
     """Move the series that accepted to the end of their step."""
-    accept = decision.accept
-    if bool(accept.all()):
+    if chosen is None:
         front.y, front.carry, front.elapsed = step.y, step.carry, reached
     else:
-        front.y = torch.where(accept[:, None], step.y, front.y)
-        front.carry = torch.where(accept[:, None], step.carry, front.carry)
-        front.elapsed = torch.where(accept, reached, front.elapsed)
-    front.attempts = front.attempts + 1
-    front.accepted = front.accepted + accept
+        front.y = front.y.index_copy(0, chosen, step.y)
+        front.carry = front.carry.index_copy(0, chosen, step.carry)
+        front.elapsed = torch.where(decision.accept, reached, front.elapsed)
+    front.accepted = front.accepted + decision.accept
     front.control, front.h = decision.state, decision.h
 
 
 def retire(
-    front: _Front, result: Integration, accept: Tensor, finite: Tensor, adaptive: bool, max_steps: int
-) -> None:
-    """Take the series that are done, or that cannot go on, out of the working batch."""
+    front: _Front,
+    results: _Results,
+    accept: Tensor,
+    ratio: Tensor,
+    adaptive: bool,
+    attempts: int,
+    max_steps: int,
+) -> Tensor | None:
+    """Note the series that are done, or that cannot go on; True where one leaves, None if all stay."""
     done = front.elapsed >= front.span
-    status = torch.zeros_like(front.rows)
-    status[front.attempts >= max_steps] = int(Status.MAX_STEPS)
+    t = front.t0 + front.direction * front.elapsed
     stuck = ~accept
     if adaptive:
-        stuck = stuck & (front.h <= 8 * torch.finfo(front.h.dtype).eps * front.t.abs())
-        stuck = stuck | (front.elapsed + front.h <= front.elapsed)
-    hopeless = ~finite & (stuck | (front.h <= 1e-14 * front.span))
+        too_small = front.h <= 8 * torch.finfo(t.dtype).eps * t.abs()
+        too_small |= ~torch.isfinite(ratio) & (front.h <= 1e-14 * front.span)
+        stuck = (stuck & too_small) | (front.elapsed + front.h <= front.elapsed)
+    leaving = done | stuck
+    if attempts >= max_steps:
+        leaving = torch.ones_like(done)
+    elif not bool(leaving.any()):
+        return None
+    status = torch.full_like(front.rows, int(Status.MAX_STEPS))
     status[stuck] = int(Status.STEP_UNDERFLOW)
-    status[hopeless] = int(Status.NON_FINITE)
+    status[stuck & ~torch.isfinite(ratio)] = int(Status.NON_FINITE)
     status[done] = int(Status.SUCCESS)
-    leaving = done | (status > 0)
-    if not bool(leaving.any()):
-        return
     rows = front.rows[leaving]
-    result.status[rows] = status[leaving]
-    result.t_reached[rows] = front.t[leaving]
-    result.n_steps[rows] = front.attempts[leaving]
-    result.n_accepted[rows] = front.accepted[leaving]
-    front.keep(~leaving)
+    results.status[rows] = status[leaving]
+    results.t_reached[rows] = t[leaving]
+    results.n_steps[rows] = attempts
+    results.n_accepted[rows] = front.accepted[leaving]
+    return leaving
+
+
+def _assemble(log: _Log, y0: Tensor, t0: Tensor, at_start: Tensor, n_queries: int) -> tuple[Tensor, Pieces]:
+    """All polynomials in one tensor, and which of them answers which query time."""
+    n = len(y0)
+    degree = len(log.polynomials[0]) - 1 if log.polynomials else 1
+    slope = torch.zeros_like(y0).index_copy(0, log.started, log.slope)
+    start = torch.stack([y0, slope, *[torch.zeros_like(y0)] * (degree - 1)])
+    unknown = y0.new_full((degree + 1, 1, y0.shape[1]), torch.nan)
+    coefficients = torch.cat([start, *log.polynomials, unknown], dim=1).transpose(0, 1).contiguous()
+    # along each series its pieces stand in the order of time, and each answers the next few query times
+    series = torch.arange(n, device=y0.device)
+    row = torch.cat([series, *(kept.rows for kept in log.steps), series])
+    known = torch.cat([at_start, *log.answers])
+    answered = torch.zeros_like(at_start).index_add_(0, row[: len(known)], known)
+    answers = torch.cat([known, n_queries - answered])
+    order = torch.argsort(row, stable=True)
+    place = torch.repeat_interleave(order, answers[order], output_size=n * n_queries)
+    place = place.clamp_(max=len(coefficients) - 1).reshape(n, n_queries)
+    offset = torch.cat([t0.new_zeros(n), *(kept.offset for kept in log.steps), t0.new_zeros(1)])
+    h = torch.cat([t0.new_ones(n), *(kept.h for kept in log.steps), t0.new_ones(1)])
+    return coefficients, Pieces(place, offset, h)

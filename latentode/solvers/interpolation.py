@@ -8,45 +8,43 @@ import torch
 from torch import Tensor
 
 
-class QueryGrid(NamedTuple):
-    """The query times inside the steps of n series, at most M in one: their columns, (n, M).
+class Pieces(NamedTuple):
+    """Where each of T query times of N series finds its polynomial, among S pieces.
 
-    Where a series asks for fewer than M, `asked` is False and the column is one that nobody reads.
+    place : Tensor (N, T), int64
+        Which piece answers; the last one answers what is not asked or not reached, with NaN.
+    offset, h : Tensor (S,)
+        Beginning of the pieces as t - t0, and their signed length.
     """
 
-    column: Tensor
-    asked: Tensor
+    place: Tensor
+    offset: Tensor
+    h: Tensor
 
 
-def query_grid(begin: Tensor, end: Tensor, *, nowhere: int) -> QueryGrid:
-    """Columns begin to end (exclusive), (n,) each, side by side; `nowhere` where a series has fewer."""
-    count = (end - begin)[:, None]
-    position = torch.arange(int(count.max()) if len(count) else 0, device=begin.device)
-    asked = position < count
-    return QueryGrid(torch.where(asked, begin[:, None] + position, nowhere), asked)
-
-
-def interpolate(y: Tensor, h: Tensor, dense: Tensor, theta: Tensor) -> Tensor:
-    """Solution at fractions of a step.
+def interpolate(coefficients: Tensor, pieces: Pieces, t0: Tensor, t_eval: Tensor) -> Tensor:
+    """Solution at all query times at once.
 
     Parameters
     ----------
-    y : Tensor (n, D)
-        State at the beginning of the steps.
-    h : Tensor (n,)
-        Signed step sizes.
-    dense : Tensor (n, degree, D)
-        Polynomial coefficients, as `StepResult.dense`.
-    theta : Tensor (n, M)
-        Fractions of the steps, between 0 and 1.
+    coefficients : Tensor (S, 1 + degree, D)
+        Of θ⁰..θ^degree in each piece, with θ the fraction of it that has passed.
+    t0 : Tensor (N,)
+    t_eval : Tensor (N, T)
 
     Returns
     -------
-    Tensor (n, M, D)
-        y + h Σ_j dense_j θ^j.
+    Tensor (N, T, D)
     """
-    powers = [theta.to(y.dtype)]
-    while len(powers) < dense.shape[1]:
-        powers.append(powers[-1] * powers[0])
-    increment = torch.stack(powers, dim=2) @ dense
-    return torch.addcmul(y[:, None], h.to(y.dtype)[:, None, None], increment)
+    n_pieces, n_powers = coefficients.shape[:2]
+    place = pieces.place.flatten()
+    elapsed = t_eval - t0[:, None]
+    # replaced before the division: the derivative of a NaN that nobody asks for would be NaN, not 0
+    elapsed = torch.where(pieces.place == n_pieces - 1, 0.0, elapsed).flatten()
+    theta = (elapsed - pieces.offset.index_select(0, place)) / pieces.h.index_select(0, place)
+    theta = theta.to(coefficients.dtype)[:, None]
+    chosen = coefficients.flatten(1).index_select(0, place).unflatten(1, (n_powers, -1))  # (N T, powers, D)
+    *lower, value = chosen.unbind(dim=1)
+    for coefficient in reversed(lower):
+        value = torch.addcmul(coefficient, value, theta)
+    return value.unflatten(0, t_eval.shape)

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from latentode.solvers.explicit_rk import ExplicitRK, Field
+from latentode.solvers.explicit_rk import ExplicitRK, Field, StepResult
 
 
 class StepDecision(NamedTuple):
@@ -33,8 +33,8 @@ class Controller(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """First step sizes (N,) and the first state of the controller (N, ...); `span` is the signed way to go."""
 
-    def error_ratio(self, error: Tensor | None, y: Tensor, y_new: Tensor) -> Tensor:
-        """Estimated error over tolerance (N,): at most 1 is acceptable."""
+    def error_ratio(self, y: Tensor, step: StepResult) -> Tensor:
+        """Estimated error of the step from y over tolerance (N,): at most 1 is acceptable."""
 
     def next_step(self, h: Tensor, error_ratio: Tensor, state: Tensor) -> StepDecision: ...
 
@@ -62,9 +62,10 @@ class FixedStep:
     ) -> tuple[Tensor, Tensor]:
         return torch.full_like(t, self.step_size), torch.empty_like(t)
 
-    def error_ratio(self, error: Tensor | None, y: Tensor, y_new: Tensor) -> Tensor:
-        """0 where the new state is finite, NaN elsewhere."""
-        return torch.where(torch.isfinite(y_new).all(dim=1), 0.0, torch.nan)
+    def error_ratio(self, y: Tensor, step: StepResult) -> Tensor:
+        """0 where the new state and its slope are finite, NaN elsewhere."""
+        sound = torch.isfinite(step.y).all(dim=1) & torch.isfinite(step.carry).all(dim=1)
+        return torch.where(sound, 0.0, torch.nan)
 
     def next_step(self, h: Tensor, error_ratio: Tensor, state: Tensor) -> StepDecision:
         return StepDecision(torch.isfinite(error_ratio), torch.full_like(h, self.step_size), state)
@@ -151,22 +152,28 @@ class PIController:
         fraction = torch.where(fastest <= 1e-15, 0.01, fastest ** (-1 / self.order))
         return (unit * fraction.clamp(max=1.0)).nan_to_num(nan=1e-6)
 
-    def error_ratio(self, error: Tensor | None, y: Tensor, y_new: Tensor) -> Tensor:
-        assert error is not None  # an adaptive controller is only ever built for a method with an estimate
-        scale = torch.maximum(y.abs(), y_new.abs()).mul_(self.rtol).add_(self.atol)
-        return root_mean_square(error / scale.clamp_(min=torch.finfo(y.dtype).tiny))
+    def error_ratio(self, y: Tensor, step: StepResult) -> Tensor:
+        if step.error is None:
+            raise ValueError("the method has no error estimate: use FixedStep, or an adaptive method")
+        scale = torch.maximum(y.abs(), step.y.abs()).mul_(self.rtol).add_(self.atol)
+        if self.atol == 0:
+            scale.clamp_(min=torch.finfo(y.dtype).tiny)
+        return root_mean_square(step.error / scale)
 
     def next_step(self, h: Tensor, error_ratio: Tensor, state: Tensor) -> StepDecision:
         accept = error_ratio <= 1  # False for NaN
         alpha = 1 / self.order - 0.75 * self.beta
         ratio = error_ratio.to(h.dtype).clamp(min=1e-10)
-        factor = self.safety * ratio**-alpha * torch.where(accept, state**self.beta, 1.0)
-        factor = factor.nan_to_num(nan=self.min_factor, posinf=self.max_factor)
-        factor = factor.clamp(self.min_factor, self.max_factor)
-        factor = torch.where(accept, factor, factor.clamp(max=1.0))
-        return StepDecision(
-            accept, (h * factor).clamp(max=self.max_step), torch.where(accept, ratio.clamp(min=1e-4), state)
-        )
+        factor = self.safety * ratio**-alpha
+        if bool(accept.all()):
+            largest: float | Tensor = self.max_factor
+            factor, state = factor * state**self.beta, ratio.clamp(min=1e-4)
+        else:
+            factor = (factor * torch.where(accept, state**self.beta, 1.0)).nan_to_num(nan=self.min_factor)
+            largest = torch.where(accept, self.max_factor, 1.0)
+            state = torch.where(accept, ratio.clamp(min=1e-4), state)
+        factor = factor.clamp(min=self.min_factor).clamp(max=largest)
+        return StepDecision(accept, (h * factor).clamp(max=self.max_step), state)
 
 
 def root_mean_square(x: Tensor) -> Tensor:

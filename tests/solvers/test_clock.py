@@ -86,7 +86,8 @@ def test_a_broken_neighbour_changes_nothing(broken):
 def solve_counted(y0, t_eval, **options):
     """`integrate` itself, so that no probe of the field is counted."""
     field = CountingField(Relaxation())
-    found = integrate(field, y0, torch.zeros(len(y0), dtype=torch.float64), t_eval, **options)
+    with torch.no_grad():
+        found = integrate(field, y0, torch.zeros(len(y0), dtype=torch.float64), t_eval, **options)
     return field, found
 
 
@@ -113,8 +114,12 @@ def test_fixed_steps_are_counted_per_series(solver):
     n_steps = [5, 10, 0, 0, 4]
     stages = method.tableau.stages - 1
     assert found.n_steps.tolist() == found.n_accepted.tolist() == n_steps
-    assert found.n_evals.tolist() == [0 if n == 0 else 1 + stages * n for n in n_steps]
+    assert found.n_evals.tolist() == [1 + stages * 5, 1 + stages * 10, 0, 1, 1 + stages * 4]
     assert sum(field.rows) == int(found.n_evals.sum())
+
+
+def at(found, t_eval):
+    return found.at(torch.zeros(len(t_eval), dtype=torch.float64), t_eval)[..., 0]
 
 
 def ramp(script, t_eval, y0=None, field=lambda t, y: torch.ones_like(y), **options):
@@ -125,16 +130,16 @@ def ramp(script, t_eval, y0=None, field=lambda t, y: torch.ones_like(y), **optio
 
 def test_rejected_steps_move_nothing_and_are_counted():
     script = Script(accept=[True, False, False, True], h=[1.0, 2.0, 1.0, 0.5, 0.25])
-    found = ramp(script, double([[0.5, 1.25, 9.0], [0.5, 0.75, 1.0]]), max_steps=4)
+    t_eval = double([[0.5, 1.25, 9.0], [0.5, 0.75, 1.0]])
+    found = ramp(script, t_eval, max_steps=4)
     assert [h.tolist() for h in script.seen] == [[1.0, 1.0], [2.0], [1.0], [0.5]]
     assert found.n_steps.tolist() == [4, 1]
     assert found.n_accepted.tolist() == [2, 1]
     assert found.n_evals.tolist() == [5, 2]
     assert found.status.tolist() == [Status.MAX_STEPS, Status.SUCCESS]
     assert found.t_reached.tolist() == [1.5, 1.0]
-    torch.testing.assert_close(
-        found.y[..., 0], double([[0.5, 1.25, nan], [0.5, 0.75, 1.0]]), equal_nan=True, rtol=0, atol=ROUNDING
-    )
+    expected = double([[0.5, 1.25, nan], [0.5, 0.75, 1.0]])
+    torch.testing.assert_close(at(found, t_eval), expected, equal_nan=True, rtol=0, atol=ROUNDING)
 
 
 def test_the_kept_steps_are_the_accepted_ones():
@@ -144,9 +149,17 @@ def test_the_kept_steps_are_the_accepted_ones():
     assert [steps.offset.tolist() for steps in found.steps] == [[0.0, 0.0], [1.0], [1.5]]
     assert [steps.h.tolist() for steps in found.steps] == [[1.0, 1.0], [0.5], [1.5]]
     assert [steps.last.tolist() for steps in found.steps] == [[False, True], [False], [True]]
-    asked = [steps.covered.column[steps.covered.asked].tolist() for steps in found.steps]
-    assert asked == [[0, 0, 1, 2], [1], [2]]
-    assert ramp(Script([True], [1.0]), double([[2.0]]), keep_steps=False).steps == []
+    # pieces: the three starts, both steps of the first round, one each of the next ones, and what is not known
+    assert found.pieces.place.tolist() == [[3, 5, 6], [4, 4, 4], [7, 7, 7]]
+
+
+def test_steps_that_answer_nothing_are_kept_only_on_demand():
+    t_eval = double([[2.5, 2.6], [0.5, 4.0]])
+    whole = ramp(Script([True], [1.0]), t_eval)
+    few = ramp(Script([True], [1.0]), t_eval, keep_steps=False)
+    assert [steps.rows.tolist() for steps in whole.steps] == [[0, 1], [0, 1], [0, 1], [1]]
+    assert [steps.rows.tolist() for steps in few.steps] == [[1], [0], [1]]
+    assert torch.equal(at(few, t_eval), at(whole, t_eval))
 
 
 def test_a_small_rest_is_taken_along_with_the_last_step():
@@ -160,15 +173,16 @@ def test_a_small_rest_is_taken_along_with_the_last_step():
 
 
 def test_backward_in_time_the_step_is_negative():
-    found = ramp(Script([True], [1.0]), double([[-0.5, -1.5]]))
+    t_eval = double([[-0.5, -1.5]])
+    found = ramp(Script([True], [1.0]), t_eval)
     assert [steps.h.tolist() for steps in found.steps] == [[-1.0], [-0.5]]
     assert found.t_reached.tolist() == [-1.5]
-    assert found.y[0, :, 0].tolist() == [-0.5, -1.5]
+    assert at(found, t_eval).tolist() == [[-0.5, -1.5]]
 
 
 def test_rows_keep_their_places_when_others_leave():
     t_eval = double([[3.0], [1.0], [4.0], [2.0]])
     found = ramp(Script([True], [1.0]), t_eval, field=lambda t, y: torch.ones_like(y))
     assert [steps.rows.tolist() for steps in found.steps] == [[0, 1, 2, 3], [0, 2, 3], [0, 2], [2]]
-    assert found.y[..., 0].tolist() == t_eval.tolist()
+    assert at(found, t_eval).tolist() == t_eval.tolist()
     assert found.n_steps.tolist() == [3, 1, 4, 2]

@@ -10,7 +10,7 @@ import torch
 from latentode import solve_ivp
 from latentode.exceptions import SolverError
 from latentode.gradients import GRADIENTS
-from latentode.solvers import SOLVERS, Solution, Status
+from latentode.solvers import SOLVERS, PIController, Solution, Status
 
 nan = math.nan
 ADAPTIVE = [name for name, method in SOLVERS.items() if method.tableau.b_error is not None]
@@ -180,6 +180,48 @@ def test_gradients_of_what_was_reached_are_finite_and_right(gradient):
     assert solution.y[:, :, 0].isnan().tolist() == [[False, False, True], [False] * 3]
     solution.y[:, 1].sum().backward()
     torch.testing.assert_close(y0.grad, (1 - 0.5 * y0.detach()) ** -2, rtol=1e-6, atol=0)
+
+
+@every_gradient
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_broken_series_leaves_no_nan_in_the_gradients_of_the_parameters(solver, gradient):
+    """It starts broken (1), runs away (2) or has no slope (3)."""
+    rate = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+
+    def field(t, y):
+        return rate * torch.where(y < -1.0, y**4, 1.0) / (y + 0.75)
+
+    y0 = double([[1.5], [nan], [-1.5], [-0.75]])
+    options = {} if solver in ADAPTIVE else {"step_size": 0.05}
+    solution = solve_ivp(
+        field, y0, [0.0, 2.0], solver=solver, params=[rate], gradient=gradient, throw=False, **options
+    )
+    assert [status != 0 for status in solution.status.tolist()] == [False, True, True, True]
+    (solution.y[0].sum() + solution.y[:, 0].nan_to_num().sum()).backward()
+    expected = 2.0 / math.sqrt(2.25**2 + 2.0)  # (y + 0.75)² = 2.25² + 2 rate t
+    assert rate.grad.item() == pytest.approx(expected, rel=0.05)
+
+
+@every_gradient
+@every_adaptive
+def test_a_rejected_step_leaves_no_nan_in_the_gradients(solver, gradient):
+    """y' = -k y^1.5, y = (y0^-0.5 + k t / 2)^-2; the first step tries a negative y, where the field is NaN."""
+    k = torch.tensor(20.0, dtype=torch.float64, requires_grad=True)
+    y0 = double([[1.0], [1e-6]]).requires_grad_()
+    solution = solve_ivp(
+        lambda t, y: -k * y * torch.sqrt(y),
+        y0,
+        [0.0, 1.0],
+        solver=solver,
+        controller=PIController(1e-8, 1e-8, 5, initial_step=1.0),
+        params=[k],
+        gradient=gradient,
+    )
+    n_rejected = solution.stats["n_steps"] - solution.stats["n_accepted"]
+    assert (n_rejected > 0).tolist() == [True, False]
+    truth = (y0**-0.5 + k / 2) ** -2
+    for ours, expected in zip(*(torch.autograd.grad(y.sum(), [k, y0]) for y in (solution.y[:, 1], truth))):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
 
 
 def solution_with(status):

@@ -10,12 +10,17 @@ from tolerances import ROUNDING
 
 from latentode import solve_ivp
 from latentode.solvers import SOLVERS, FixedStep, PIController
+from latentode.solvers.explicit_rk import StepResult
 
 nan = math.nan
 
 
 def double(x):
     return torch.tensor(x, dtype=torch.float64)
+
+
+def result(y, error=None, carry=None):
+    return StepResult(y, error, y[None], torch.zeros_like(y) if carry is None else carry)
 
 
 def test_next_step_follows_its_formula():
@@ -42,11 +47,29 @@ def test_factors_are_bounded_and_a_rejected_step_never_grows():
 
 def test_error_ratio_is_a_root_mean_square_over_tolerances():
     controller = PIController(0.1, 0.01, order=5)
-    error, y, y_new = double([[0.3, 0.0], [nan, 0.0]]), double([[1.0, -5.0]] * 2), double([[-2.0, 1.0]] * 2)
-    ratio = controller.error_ratio(error, y, y_new)
+    y, y_new = double([[1.0, -5.0]] * 2), double([[-2.0, 1.0]] * 2)
+    ratio = controller.error_ratio(y, result(y_new, error=double([[0.3, 0.0], [nan, 0.0]])))
     assert ratio[0].item() == pytest.approx(math.sqrt((0.3 / 0.21) ** 2 / 2), rel=ROUNDING)
     assert ratio[1].isnan()
-    assert controller.error_ratio(torch.zeros(2, 0), torch.zeros(2, 0), torch.zeros(2, 0)).tolist() == [0, 0]
+    nothing = torch.zeros(2, 0)
+    assert controller.error_ratio(nothing, result(nothing, error=nothing)).tolist() == [0, 0]
+
+
+def test_error_control_needs_an_estimate():
+    y = double([[1.0]])
+    with pytest.raises(ValueError, match="no error estimate: use FixedStep, or an adaptive method"):
+        PIController(1e-3, 1e-3, order=5).error_ratio(y, result(y))
+    with pytest.raises(ValueError, match="no error estimate: use FixedStep, or an adaptive method"):
+        solve_ivp(lambda t, y: -y, y, [0.0, 1.0], solver="rk4", controller=PIController(1e-3, 1e-3, order=5))
+
+
+def test_fixed_steps_are_accepted_while_state_and_slope_are_finite():
+    controller = FixedStep(0.25)
+    y, carry = double([[0.0], [nan], [0.0], [math.inf]]), double([[0.0], [0.0], [math.inf], [0.0]])
+    ratio = controller.error_ratio(y, result(y, carry=carry))
+    decision = controller.next_step(torch.ones(4, dtype=torch.float64), ratio, y[:, 0])
+    assert decision.accept.tolist() == [True, False, False, False]
+    assert decision.h.tolist() == [0.25] * 4
 
 
 def test_rtol_alone_does_not_divide_by_zero():
