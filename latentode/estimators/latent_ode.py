@@ -36,10 +36,7 @@ from latentode.training import Callback
 
 POSTERIOR_SAMPLES = 32  # quasi-random draws that means and quantiles mix over
 FAR = 10.0  # training spans beyond the context from which a forecast is called far, with a warning
-FARTHEST = 100.0  # training spans beyond which a forecast stays where it is,
-FARTHEST_UNITS = (
-    1000.0  # or model time, if that is less (but not less than FAR): some thousand steps of a solver
-)
+REACH = 500.0  # model time, some thousand steps of a solver, beyond which a forecast stays where it is
 
 
 class LatentODERegressor(RegressorMixin, BaseEstimator):
@@ -576,18 +573,20 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         first, last = seen.times[seen.offsets[:-1]], seen.times[seen.offsets[1:] - 1]
         first, last = first[queries.series], last[queries.series]
         beyond = np.maximum(queries.times - last, first - queries.times) / self._span
-        if not (beyond > FAR).any():
+        reach = max(REACH * self.time_scale_.unit / self._span, 1.0)
+        if not (beyond > min(FAR, reach)).any():
             return queries
-        reach = np.clip(FARTHEST_UNITS * self.time_scale_.unit, FAR * self._span, FARTHEST * self._span)
         unit = "in the unit of the time column" if self.layout_.time_kind == "numeric" else "seconds"
         warnings.warn(
             f"times reach {beyond.max():.3g} training spans beyond the observations (one span is {self._span:g} "
-            f"{unit}): the model has never seen such distances; beyond {reach / self._span:.3g} spans the forecast "
-            "keeps its last value",
+            f"{unit}): the model has never seen such distances; beyond {reach:.3g} spans the forecast keeps its last "
+            "value",
             LatentODEWarning,
             stacklevel=4,
         )
-        return replace(queries, times=np.clip(queries.times, first - reach, last + reach))
+        return replace(
+            queries, times=np.clip(queries.times, first - reach * self._span, last + reach * self._span)
+        )
 
     def _quantiles(self, table: SeriesTable, queries: SeriesTable, levels: Sequence[float]) -> NDArray:
         """Quantiles (Q, R, D) in the caller's units."""
