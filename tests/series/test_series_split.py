@@ -13,6 +13,7 @@ from latentode.series import (
     SeriesBatch,
     SeriesTable,
     TableLayout,
+    anchored,
     cut_pieces,
     draw_windows,
     pad,
@@ -244,3 +245,35 @@ def test_other_contexts_are_refused(context):
 def test_random_pieces_need_a_generator():
     with pytest.raises(ValueError, match="context='random' needs a torch Generator to draw from, got None"):
         cut_pieces(pad(table_of([3])), "random", None)
+
+
+@unhurried
+@given(LENGTHS, st.sampled_from(CONTEXTS), st.integers(0, 10**6))
+def test_an_anchor_at_the_end_is_the_last_row_of_the_context(lengths, context, seed):
+    batch = pad(table_of(lengths, seed), dtype=torch.float64)
+    start = cut_pieces(batch, context, generator(seed))
+    end = anchored(start, "end")
+    last = start.context.times.gather(1, start.context.lengths[:, None] - 1)[:, 0]
+    for before, after in ((start.context, end.context), (start.target, end.target)):
+        absolute = [part.times + piece.origin[:, None] for part, piece in ((before, start), (after, end))]
+        torch.testing.assert_close(absolute[1], absolute[0], rtol=0, atol=1e-12)
+        for name in ("values", "mask", "lengths"):
+            assert torch.equal(getattr(after, name), getattr(before, name))
+    torch.testing.assert_close(end.origin, start.origin + last, rtol=0, atol=0)
+    at_anchor = end.context.times.gather(1, end.context.lengths[:, None] - 1)
+    assert (at_anchor == 0).all()
+    assert (end.context.times <= 0).all()
+    for i, n in enumerate(start.context.lengths):  # what follows comes later
+        assert (end.target.times[i, n:] >= 0).all()
+
+
+def test_an_anchor_at_the_start_is_the_piece_itself():
+    piece = cut_pieces(pad(table_of([3, 5])), "all")
+    assert anchored(piece, "start") is piece
+
+
+@pytest.mark.parametrize("anchor", ["middle", None, 0])
+def test_other_anchors_are_refused(anchor):
+    piece = cut_pieces(pad(table_of([3])), "all")
+    with pytest.raises(ValueError, match=f"anchor must be 'start' or 'end', got {anchor!r}"):
+        anchored(piece, anchor)

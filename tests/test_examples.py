@@ -1,0 +1,49 @@
+"""Every script under examples/ runs, in quick form."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+from pathlib import Path
+from types import ModuleType
+
+import matplotlib as mpl
+import pytest
+from matplotlib import pyplot as plt
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+SCRIPTS = sorted(EXAMPLES.rglob("*.py"))
+
+mpl.use("Agg")
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=SCRIPTS, ids=lambda path: str(path.relative_to(EXAMPLES)))
+def script(request):
+    return load(request.param)
+
+
+def test_there_are_examples():
+    assert SCRIPTS
+
+
+def test_main_has_a_quick_form(script):
+    quick = inspect.signature(script.main).parameters["quick"]
+    assert quick.default is False
+    assert script.__doc__
+
+
+def test_the_quick_form_runs(script, tmp_path, monkeypatch, capsys):
+    if "fetch_" in inspect.getsource(script) and "LATENTODE_DATA_HOME" not in os.environ:
+        pytest.skip("needs LATENTODE_DATA_HOME with the downloaded archives")
+    monkeypatch.chdir(tmp_path)  # what it writes, it writes here
+    script.main(quick=True)
+    plt.close("all")
+    assert capsys.readouterr().out
