@@ -1,4 +1,4 @@
-"""Solvers by name. Numbers in, numbers out: no autograd, no networks."""
+"""Solvers by name. They know no networks, and nothing of gradients but that a graph may grow along."""
 
 from __future__ import annotations
 

@@ -58,7 +58,8 @@ class Solution:
     t_reached : Tensor (N,)
         Time up to which the solution is known.
     stats : dict of Tensor (N,), int64
-        `n_steps` attempted, `n_accepted`, and `n_evals` of the field in the forward pass.
+        `n_steps` attempted, `n_accepted`, and `n_evals` of the field in the forward pass (not counted: what a
+        gradient repeats).
     """
 
     t: Tensor

@@ -178,6 +178,8 @@ def test_gradients_of_what_was_reached_are_finite_and_right(gradient):
         lambda t, y: y**2, y0, [0.0, 0.5, 1.5], rtol=1e-8, atol=1e-8, gradient=gradient, throw=False
     )
     assert solution.y[:, :, 0].isnan().tolist() == [[False, False, True], [False] * 3]
+    assert solution.status.tolist() == [Status.STEP_UNDERFLOW, Status.SUCCESS]
+    assert solution.stats["n_steps"][0] < 2000, "every step is accepted, but time stands still"
     solution.y[:, 1].sum().backward()
     torch.testing.assert_close(y0.grad, (1 - 0.5 * y0.detach()) ** -2, rtol=1e-6, atol=0)
 
@@ -199,7 +201,9 @@ def test_a_broken_series_leaves_no_nan_in_the_gradients_of_the_parameters(solver
     assert [status != 0 for status in solution.status.tolist()] == [False, True, True, True]
     (solution.y[0].sum() + solution.y[:, 0].nan_to_num().sum()).backward()
     expected = 2.0 / math.sqrt(2.25**2 + 2.0)  # (y + 0.75)² = 2.25² + 2 rate t
-    assert rate.grad.item() == pytest.approx(expected, rel=0.05)
+    assert rate.grad.item() == pytest.approx(
+        expected, rel=1e-3 if SOLVERS[solver].tableau.order > 1 else 0.05
+    )
 
 
 @every_gradient
