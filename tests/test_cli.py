@@ -78,13 +78,15 @@ def test_the_demo_on_physionet2012(tmp_path):
 
 
 def test_a_corrupt_archive_ends_with_a_message_and_no_traceback(tmp_path):
-    (tmp_path / "set-a.tar.gz").write_bytes(b"not an archive")
+    archive = tmp_path / "physionet2012" / "set-a.tar.gz"
+    archive.parent.mkdir()
+    archive.write_bytes(b"not an archive")
     picture = tmp_path / "p.png"
     result = run(
         "demo", "--quick", "--data", "physionet2012", "--data-home", str(tmp_path), "--out", str(picture)
     )
     assert result.exit_code == 1
-    assert "error: " in result.stderr
+    assert f"error: {archive} is not usable" in result.stderr
     assert "Traceback" not in result.output
     assert not picture.exists()
 
