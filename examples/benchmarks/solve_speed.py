@@ -111,7 +111,7 @@ def main(quick: bool = False) -> dict[int, dict[str, float]]:
     """Print the table; returns the medians in seconds by batch size and solver."""
     results = {}
     for n_series in (8,) if quick else (64, 1000):
-        medians = results[n_series] = compare(n_series, rounds=1 if quick else 15)
+        medians = results[n_series] = compare(n_series, rounds=1 if quick else 9)
         reference = medians.get(REFERENCE)
         print(f"N = {n_series}, {torch.get_num_threads()} thread(s)")
         for name, median in medians.items():
