@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from latentode.cli import baselines
 from latentode.datasets import PHYSIONET2012_CHANNELS, fetch_physionet2012, load_co2, make_spirals
 from latentode.estimators import LatentODERegressor
-from latentode.estimators.latent_ode import ends_of
+from latentode.estimators.drawing import ends_of
 from latentode.metrics import interval_coverage, rmse, standardised_mse
 from latentode.plotting import channels_picture, long_series_picture, spirals_picture
 

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import replace
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.metrics import r2_score
-from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
-from latentode import plotting
-from latentode.checks import Constraint, Number, OneOf, That, Whole, check_parameters
+from latentode.checks import check_parameters
 from latentode.estimators.fitting import Objective, prepare, train
-from latentode.estimators.forecaster import Forecaster, Prediction, Readout, observed_rows, ties_by_value
-from latentode.exceptions import DataError, LatentODEWarning
-from latentode.gradients import GRADIENTS
+from latentode.estimators.forecaster import Forecaster, observed_rows, ties_by_value
+from latentode.estimators.forecasts import ForecastsMixin
+from latentode.estimators.parameters import CONSTRAINTS, device_of, window_length
 from latentode.models.latent_ode import SolveOptions, build_latent_ode
 from latentode.nn.decoders import MLPDecoder
 from latentode.nn.encoders import ENCODERS
 from latentode.nn.fields import FIELDS
-from latentode.nn.likelihoods import LIKELIHOODS, GaussianLikelihood
-from latentode.nn.mixture import mixture_mean, mixture_std
+from latentode.nn.likelihoods import LIKELIHOODS
 from latentode.seeding import RandomState, numpy_generator, torch_generator
-from latentode.series import SCALERS, SeriesTable, TableLayout
+from latentode.series import SeriesTable, TableLayout
 from latentode.solvers import SOLVERS
 from latentode.training import Callback
 
-POSTERIOR_SAMPLES = 32  # quasi-random draws that means and quantiles mix over
-FAR = 10.0  # training spans beyond the context from which a forecast is called far, with a warning
-REACH = 500.0  # model time, some thousand steps of a solver, beyond which a forecast stays where it is
 
-
-class LatentODERegressor(RegressorMixin, BaseEstimator):
+class LatentODERegressor(ForecastsMixin, RegressorMixin, BaseEstimator):
     """Forecast and interpolate irregular time series with one continuous-time model of all of them.
 
     A recognition network reads the observations of a series, at whatever times they were made and with whatever
@@ -249,7 +235,7 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         ValueError
             When a parameter is out of range.
         """
-        check_parameters(type(self).__name__, self.get_params(deep=False), _CONSTRAINTS)
+        check_parameters(type(self).__name__, self.get_params(deep=False), CONSTRAINTS)
         if y is not None:
             raise ValueError(
                 "y must be None: the targets are columns of the table; name them with target_cols="
@@ -259,7 +245,7 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         )
         table = _in_order_of_ids(layout.read(df, require_observed=True))
         table = _observed_series(table)
-        window = _window_length(self.window, layout, table)
+        window = window_length(self.window, layout, table)
         rng = numpy_generator(self.random_state)
         data = prepare(
             table,
@@ -268,7 +254,7 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
             validation_fraction=self.validation_fraction,
             rng=rng,
         )
-        device = _device(self.device)
+        device = device_of(self.device)
         model = build_latent_ode(
             len(layout.target_cols),
             encoder=ENCODERS[self.encoder],
@@ -312,375 +298,10 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         self._latent_dim = self.latent_dim  # parameters may be set anew without another fit
         return self
 
-    def predict(self, df: pd.DataFrame, times: Any = None, *, return_std: bool = False) -> Any:
-        """Mean of the observations of each series at any time, given its rows in `df`.
-
-        Parameters
-        ----------
-        df : DataFrame
-            What is known of each series, as in `fit`; the series need not have been trained on.
-        times : sequence, scalar or DataFrame, optional
-            One sequence of times for all series, or a table with the id and the time column; before, inside or
-            beyond the observations. Default: the rows of `df`.
-        return_std : bool, default False
-            Whether to return standard deviations too: of an observation, noise included.
-
-        Returns
-        -------
-        DataFrame or (DataFrame, DataFrame)
-            Id, time and target columns as in `df`. By default one row per row of `df`, with its index; for a
-            sequence, all times for each series in order of first appearance; for a table, its rows.
-
-        Raises
-        ------
-        NotFittedError, DataError, TypeError
-        """
-        keys, table, queries = self._read(df, times)
-        mean = self._scaled(table, queries, _mean)
-        answer = self._write(keys, self.scaler_.from_model(mean))
-        if not return_std:
-            return answer
-        std = self._scaled(table, queries, _std)
-        return answer, self._write(keys, self.scaler_.std_from_model(std))
-
-    def predict_quantiles(
-        self, df: pd.DataFrame, times: Any = None, quantiles: Sequence[float] = (0.1, 0.5, 0.9)
-    ) -> pd.DataFrame:
-        """Quantiles of the observations, noise included.
-
-        Parameters
-        ----------
-        df, times
-            As in `predict`.
-        quantiles : sequence of float in (0, 1)
-
-        Returns
-        -------
-        DataFrame
-            Id, time, `quantile`, and the target columns: the rows of `predict` once per quantile, in the order
-            given.
-        """
-        levels = _levels(quantiles)
-        keys, table, queries = self._read(df, times)
-        found = self._quantiles(table, queries, levels)
-        return self._stack(keys, "quantile", levels, found)
-
-    def predict_interval(self, df: pd.DataFrame, times: Any = None, coverage: float = 0.9) -> pd.DataFrame:
-        """Central interval that an observation falls into with probability `coverage`.
-
-        Parameters
-        ----------
-        df, times
-            As in `predict`.
-        coverage : float in (0, 1), default 0.9
-
-        Returns
-        -------
-        DataFrame
-            The rows of `predict`, with columns `<target>_lower` and `<target>_upper` for each target.
-        """
-        if not Number(0, 1, open_low=True, open_high=True).allows(coverage):
-            raise ValueError(f"coverage must be a number strictly between 0 and 1; got {coverage!r}")
-        keys, table, queries = self._read(df, times)
-        low, high = self._quantiles(table, queries, [(1 - coverage) / 2, (1 + coverage) / 2])
-        columns: dict[Hashable, NDArray] = {}
-        for d, name in enumerate(self.layout_.target_cols):
-            columns[f"{name}_lower"], columns[f"{name}_upper"] = low[:, d], high[:, d]
-        return self.layout_.write(keys, columns)
-
-    def sample(
-        self,
-        df: pd.DataFrame,
-        times: Any = None,
-        n_samples: int = 100,
-        *,
-        noise: bool = True,
-        random_state: RandomState = None,
-    ) -> pd.DataFrame:
-        """Draw whole trajectories: the values of one sample at different times belong together.
-
-        Parameters
-        ----------
-        df, times
-            As in `predict`.
-        n_samples : int, default 100
-            Trajectories per series.
-        noise : bool, default True
-            Whether to add observation noise; False gives the smooth curves behind the observations.
-        random_state : int, Generator, RandomState or None
-            Source of the draws; default: the estimator's `random_state`.
-
-        Returns
-        -------
-        DataFrame
-            Id, time, `sample` (0, 1, ...), and the target columns: the rows of `predict` once per sample.
-        """
-        if not Whole(1).allows(n_samples):
-            raise ValueError(f"n_samples must be an int of at least 1; got {n_samples!r}")
-        keys, table, queries = self._read(df, times)
-        rng = numpy_generator(self.random_state if random_state is None else random_state)
-        generator = torch_generator(rng)
-        eps = torch.randn(n_samples, len(table), self._latent_dim, generator=generator)
-
-        def readout(likelihood: GaussianLikelihood, prediction: Prediction) -> Tensor:
-            if not noise:
-                return prediction.affine.invert(likelihood.mean(prediction.params))
-            drawn = likelihood.sample(prediction.params.cpu(), generator)
-            return prediction.affine.invert(drawn.to(prediction.affine.loc.device))
-
-        found = self._scaled(table, queries, readout, n_samples, lambda series: eps[:, series])
-        return self._stack(keys, "sample", range(n_samples), self.scaler_.from_model(found))
-
-    def score(self, df: pd.DataFrame, y: None = None, sample_weight: None = None) -> float:
-        """R² of forecasts of the rest of each series from its first part.
-
-        The first part is the first half of a series' time, or the share `context` where that is a number.
-
-        Parameters
-        ----------
-        df : DataFrame
-        y, sample_weight : None
-            For scikit-learn's sake; must stay None.
-
-        Returns
-        -------
-        float
-            Mean over targets of 1 − (squared error) / (squared deviation from the mean), at most 1.
-
-        Raises
-        ------
-        DataError
-            When no series has an observation after its first part.
-        """
-        check_is_fitted(self, "model_")
-        if y is not None or sample_weight is not None:
-            raise ValueError("y and sample_weight must be None: the targets are columns of the table")
-        known, rest, queries = self._halves(df)
-        mean = self.scaler_.from_model(self._scaled(known, queries, _mean))
-        scores = []
-        for truth, forecast in zip(rest.values.T, mean.T):
-            seen = ~np.isnan(truth)
-            if seen.sum() > 1:
-                scores.append(r2_score(truth[seen], forecast[seen]))
-        if not scores:
-            raise DataError("nothing to score: no target has two observations after the first parts")
-        return float(np.mean(scores))
-
-    def plot_forecast(
-        self,
-        df: pd.DataFrame,
-        times: Any = None,
-        *,
-        coverage: float = 0.9,
-        series: Sequence[Any] | None = None,
-        truth: pd.DataFrame | None = None,
-        ax: Any = None,
-    ) -> Any:
-        """Draw observations, forecast and interval against time.
-
-        Parameters
-        ----------
-        df, times
-            As in `predict`; by default 200 times from the first observation of each series to half its span
-            beyond the last.
-        coverage : float in (0, 1), default 0.9
-            Of the band.
-        series : sequence of ids, optional
-            Series to draw; default: the first four.
-        truth : DataFrame, optional
-            What really happened, drawn beside the forecast.
-        ax : Axes or array of Axes, optional
-            Where to draw; default: a new figure.
-
-        Returns
-        -------
-        Axes, or array of Axes (targets, series)
-        """
-        check_is_fitted(self, "model_")
-        names = self._series_to_draw(df, series)
-        shown = df[df[self.layout_.id_col].isin(names)]
-        if times is None:
-            times = self._times_to_draw(shown)
-        elif isinstance(times, pd.DataFrame):
-            times = self._queries_to_draw(df, times, names)
-        interval = self.predict_interval(shown, times, coverage)
-        lower, upper = ends_of(interval, self.layout_)
-        return plotting.plot_forecast_panels(
-            shown,
-            self.predict(shown, times),
-            lower,
-            upper,
-            truth=truth,
-            series=names,
-            target_cols=list(self.layout_.target_cols)[:4],
-            coverage=coverage,
-            id_col=self.layout_.id_col,  # type: ignore[arg-type]
-            time_col=self.layout_.time_col,  # type: ignore[arg-type]
-            ax=ax,
-        )
-
-    def plot_history(self, *, ax: Any = None) -> Any:
-        """Draw the losses of training per epoch, with the epoch whose weights were kept; returns the Axes."""
-        check_is_fitted(self, "model_")
-        return plotting.plot_history(self.history_, ax=ax)
-
-    def _share(self) -> str | float:
-        """`context`, a number of any kind as a float."""
-        return self.context if isinstance(self.context, str) else float(self.context)
-
     def _solve_options(self) -> SolveOptions:
         adaptive = SOLVERS[self.solver].tableau.b_error is not None
         step_size = self.step_size if adaptive or self.step_size is not None else 0.1
         return SolveOptions(self.solver, self.rtol, self.atol, step_size, self.gradient)
-
-    def _read(self, df: pd.DataFrame, times: Any) -> tuple[pd.DataFrame, SeriesTable, SeriesTable]:
-        """The keys of the answer, the contexts, and the queries."""
-        check_is_fitted(self, "model_")
-        table = self.layout_.read(df)
-        if times is None:
-            keys, queries = self.layout_.keys(df), _as_queries(table)
-        else:
-            keys, queries = self.layout_.query_keys(times, table), self.layout_.read_queries(times, table)
-        return keys, table, self._within_reach(table, queries)
-
-    def _halves(self, df: pd.DataFrame) -> tuple[SeriesTable, SeriesTable, SeriesTable]:
-        """First part of each series, its rest, and the rest as queries in its own order."""
-        table = observed_rows(self.layout_.read(df))
-        share = self._share()
-        begin, share = table.times[table.offsets[:-1]], 0.5 if isinstance(share, str) else share
-        first = table.times <= (begin + share * table.spans)[table.series]
-        known, rest = table.take_rows(first), table.take_rows(~first)
-        if rest.n_rows == 0:
-            raise DataError("nothing to score: no series has an observation after its first part")
-        queries = replace(_as_queries(rest), rows=np.arange(rest.n_rows))
-        return known, rest, self._within_reach(known, queries)
-
-    def _scaled(
-        self,
-        table: SeriesTable,
-        queries: SeriesTable,
-        readout: Readout,
-        n_samples: int = POSTERIOR_SAMPLES,
-        noise: Callable[[NDArray], Tensor] | None = None,
-    ) -> NDArray:
-        """Read-outs (..., R, D) at the queries, in globally scaled values."""
-        noise = noise or _shared_noise(n_samples, self._latent_dim)
-        return self._forecaster.predict(table, queries, noise, readout)
-
-    def _within_reach(self, table: SeriesTable, queries: SeriesTable) -> SeriesTable:
-        """Warn of far queries, and hold the forecast where it is beyond the farthest distance worth a solve."""
-        seen = observed_rows(table)  # rows that only ask for a forecast reach nowhere
-        first, last = seen.times[seen.offsets[:-1]], seen.times[seen.offsets[1:] - 1]
-        first, last = first[queries.series], last[queries.series]
-        beyond = np.maximum(queries.times - last, first - queries.times) / self._span
-        reach = max(REACH * self.time_scale_.unit / self._span, 1.0)
-        if not (beyond > min(FAR, reach)).any():
-            return queries
-        unit = "in the unit of the time column" if self.layout_.time_kind == "numeric" else "seconds"
-        warnings.warn(
-            f"times reach {beyond.max():.3g} training spans beyond the observations (one span is {self._span:g} "
-            f"{unit}): the model has never seen such distances; beyond {reach:.3g} spans the forecast keeps its last "
-            "value",
-            LatentODEWarning,
-            stacklevel=4,
-        )
-        return replace(
-            queries, times=np.clip(queries.times, first - reach * self._span, last + reach * self._span)
-        )
-
-    def _quantiles(self, table: SeriesTable, queries: SeriesTable, levels: Sequence[float]) -> NDArray:
-        """Quantiles (Q, R, D) in the caller's units."""
-        q = torch.tensor(levels, dtype=torch.float64)
-
-        def readout(likelihood: GaussianLikelihood, prediction: Prediction) -> Tensor:
-            return prediction.affine.invert(likelihood.quantile(prediction.params, q))
-
-        return self.scaler_.from_model(self._scaled(table, queries, readout))
-
-    def _write(self, keys: pd.DataFrame, values: NDArray) -> pd.DataFrame:
-        return self.layout_.write(keys, dict(zip(self.layout_.target_cols, values.T)))
-
-    def _stack(self, keys: pd.DataFrame, name: str, labels: Iterable[Any], found: NDArray) -> pd.DataFrame:
-        """One block of rows per label, with the label as a column after the time."""
-        if name in keys.columns or name in self.layout_.target_cols:
-            raise DataError(
-                f"the answer needs the name {name!r} for its own column: rename that of the table"
-            )
-        blocks = []
-        for label, values in zip(labels, found):
-            block = self._write(keys, values)
-            block.insert(2, name, label)
-            blocks.append(block)
-        return pd.concat(blocks, ignore_index=True)
-
-    def _series_to_draw(self, df: pd.DataFrame, series: Sequence[Any] | None) -> list[Any]:
-        """The ids asked for, which must be in the table, or the first four."""
-        ids = self.layout_.read(df).ids
-        if series is None:
-            return list(ids[:4])
-        if isinstance(series, str) or not isinstance(series, Iterable):
-            raise TypeError(f"series must be a sequence of ids, got {series!r}: write [{series!r}]")
-        names = list(series)
-        unknown = [name for name in names if name not in ids]
-        if unknown or not names:
-            raise DataError(
-                f"series must name series of the table, got {names!r}; its first ones are {list(ids[:5])!r}"
-            )
-        return names
-
-    def _queries_to_draw(self, df: pd.DataFrame, times: pd.DataFrame, names: list[Any]) -> pd.DataFrame:
-        """The rows of a table of times that ask about the series drawn."""
-        table = self.layout_.read(df)
-        self.layout_.read_queries(times, table)  # refuses bad times of series that are not drawn, too
-        keys = self.layout_.query_keys(times, table)
-        return keys[keys[self.layout_.id_col].isin(names)]
-
-    def _times_to_draw(self, df: pd.DataFrame) -> pd.DataFrame:
-        """200 times per series, from its first observation to half its span beyond the last."""
-        id_col, time_col = self.layout_.id_col, self.layout_.time_col
-        parts = []
-        for name, rows in df.groupby(df[id_col], sort=False, observed=True):
-            first, last = rows[time_col].min(), rows[time_col].max()
-            beyond = (last - first) / 2
-            if not beyond:
-                beyond = (
-                    self._span / 2
-                    if self.layout_.time_kind == "numeric"
-                    else pd.Timedelta(self._span / 2, "s")
-                )
-            if self.layout_.time_kind == "numeric":
-                grid: Any = np.linspace(float(first), float(last + beyond), 200)
-            else:
-                grid = pd.date_range(first, last + beyond, periods=200)
-            parts.append(pd.DataFrame({id_col: name, time_col: grid}))
-        return pd.concat(parts, ignore_index=True)
-
-
-def ends_of(interval: pd.DataFrame, layout: TableLayout) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Lower and upper ends of `predict_interval` as tables with the names of the targets."""
-    ends = []
-    for end in ("lower", "upper"):
-        columns = {name: interval[f"{name}_{end}"].to_numpy() for name in layout.target_cols}
-        ends.append(layout.write(layout.keys(interval), columns))
-    return ends[0], ends[1]
-
-
-def _mean(likelihood: GaussianLikelihood, prediction: Prediction) -> Tensor:
-    return prediction.affine.invert(mixture_mean(likelihood.mean(prediction.params)))
-
-
-def _std(likelihood: GaussianLikelihood, prediction: Prediction) -> Tensor:
-    params = prediction.params
-    return mixture_std(likelihood.mean(params), likelihood.std(params)) * prediction.affine.scale[:, None]
-
-
-def _shared_noise(n_samples: int, latent_dim: int) -> Callable[[NDArray], Tensor]:
-    """The same quasi-random normal draws (K, 1, L) for every series: no prediction depends on its company."""
-    uniform = torch.quasirandom.SobolEngine(latent_dim, scramble=True, seed=0).draw(
-        n_samples, dtype=torch.float64
-    )
-    eps = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)).float()[:, None]
-    return lambda series: eps
 
 
 def _in_order_of_ids(table: SeriesTable) -> SeriesTable:
@@ -698,113 +319,3 @@ def _observed_series(table: SeriesTable) -> SeriesTable:
     anything = np.zeros(len(table), dtype=bool)
     anything[table.series[~np.isnan(table.values).all(axis=1)]] = True
     return table.take(np.flatnonzero(anything))
-
-
-def _window_length(window: Any, layout: TableLayout, table: SeriesTable) -> float | None:
-    """`window` in the unit of encoded times: that of the column, or seconds."""
-    if window is None:
-        return None
-    if layout.time_kind == "datetime":
-        length = _seconds(window, layout)
-    elif Number(0, open_low=True).allows(window):
-        length = float(window)
-    else:
-        raise ValueError(
-            f"window must be a positive number, in the unit of the time column {layout.time_col!r}; got {window!r}"
-        )
-    gaps = np.diff(table.times)[np.diff(table.series) == 0]
-    if not (gaps[gaps > 0] <= length).any():
-        raise ValueError(
-            f"window={window!r} is shorter than every gap between two observations: no window would hold two of "
-            "them; take one that holds dozens"
-        )
-    return length
-
-
-def _seconds(window: Any, layout: TableLayout) -> float:
-    is_number = isinstance(window, Real) and not isinstance(window, np.timedelta64)  # NumPy counts it as one
-    if is_number or (isinstance(window, str) and window.strip().isdecimal()):
-        raise ValueError(
-            f"window must be a timedelta such as '3650D', since the time column {layout.time_col!r} holds "
-            f"datetimes; got {window!r}"
-        )
-    try:
-        seconds = pd.Timedelta(window).total_seconds()
-    except ValueError as error:
-        raise ValueError(f"window must be a timedelta such as '3650D'; got {window!r}") from error
-    if not seconds > 0:
-        raise ValueError(f"window must be positive; got {window!r}")
-    return seconds
-
-
-def _as_queries(table: SeriesTable) -> SeriesTable:
-    return replace(table, values=np.empty((table.n_rows, 0)))
-
-
-def _levels(quantiles: Sequence[float]) -> list[float]:
-    inside = Number(0, 1, open_low=True, open_high=True)
-    levels = list(quantiles) if isinstance(quantiles, Iterable) else [quantiles]
-    wrong = [level for level in levels if not inside.allows(level)]
-    if wrong or not levels:
-        raise ValueError(f"quantiles must be numbers strictly between 0 and 1; got {quantiles!r}")
-    return [float(level) for level in levels]
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # unknown to torch; known, but not on this machine
-        raise ValueError(
-            f"device must be 'auto' or one that torch has on this machine, such as 'cpu'; got {name!r}"
-        ) from error
-
-
-_ANY = That(lambda value: True, "anything")
-_NONE = OneOf([None])
-_STRING = That(lambda value: isinstance(value, str), "a str")
-_COLUMN = That(lambda value: isinstance(value, Hashable) and value is not None, "a column name")
-_NAMES = That(lambda value: isinstance(value, (list, tuple, pd.Index, np.ndarray)), "a list of column names")
-_POSITIVE = Number(0, open_low=True)
-_OPEN_UNIT = Number(0, 1, open_low=True, open_high=True)
-_CALLBACKS = That(
-    lambda value: isinstance(value, Iterable) and not isinstance(value, str), "a list of callbacks"
-)
-
-_CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
-    "id_col": (_COLUMN,),
-    "time_col": (_COLUMN,),
-    "target_cols": (_NAMES, _NONE),
-    "latent_dim": (Whole(1),),
-    "hidden_dim": (Whole(1),),
-    "depth": (Whole(1),),
-    "encoder_dim": (Whole(1), _NONE),
-    "encoder": (OneOf(ENCODERS),),
-    "field": (OneOf(FIELDS),),
-    "likelihood": (OneOf(LIKELIHOODS),),
-    "time_dependent": (OneOf([True, False]),),
-    "solver": (OneOf(SOLVERS),),
-    "rtol": (_POSITIVE,),
-    "atol": (_POSITIVE,),
-    "step_size": (_POSITIVE, _NONE),
-    "gradient": (OneOf(GRADIENTS),),
-    "context": (OneOf(["random", "all"]), _OPEN_UNIT),
-    "anchor": (OneOf(["start", "end"]),),
-    "window": (_ANY,),  # its unit depends on the table: `_window_length`
-    "n_samples": (Whole(1),),
-    "kl_weight": (Number(0),),
-    "kl_warmup": (Number(0, 1),),
-    "piece_warmup": (Number(0, 1),),
-    "max_epochs": (Whole(1), _NONE),
-    "batch_size": (Whole(1),),
-    "lr": (_POSITIVE,),
-    "early_stopping": (OneOf([True, False]),),
-    "validation_fraction": (Number(0, 1, open_high=True),),
-    "patience": (Whole(1), _NONE),
-    "scaler": (OneOf(SCALERS),),
-    "callbacks": (_CALLBACKS, _NONE),
-    "device": (_STRING,),
-    "random_state": (_ANY,),  # `numpy_generator` refuses what is none
-    "verbose": (Whole(0), OneOf([True, False])),
-}

@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 from small_models import assert_same_weights, numbers, small
 
 from latentode import LatentODERegressor
-from latentode.estimators import latent_ode
+from latentode.estimators import parameters
 from latentode.gradients import GRADIENTS
 from latentode.solvers import SOLVERS
 
@@ -42,7 +42,7 @@ def test_all_parameters_are_keyword_only():
 
 
 def test_each_parameter_has_a_constraint_and_a_line_of_documentation():
-    assert sorted(latent_ode._CONSTRAINTS) == sorted(NAMES)
+    assert sorted(parameters.CONSTRAINTS) == sorted(NAMES)
     documented = re.findall(r"^    ([a-z_, ]+) : ", LatentODERegressor.__doc__, flags=re.MULTILINE)
     described = {name for line in documented for name in line.split(", ")}
     assert set(NAMES) <= described
@@ -100,7 +100,7 @@ def test_nothing_is_answered_before_fit(call, table):
 
 def test_public_methods_are_those_of_the_map():
     methods = {"fit", "predict", "predict_quantiles", "predict_interval", "sample", "score"}
-    assert methods | {"plot_forecast", "plot_history"} <= vars(LatentODERegressor).keys()
+    assert methods | {"plot_forecast", "plot_history"} <= set(dir(LatentODERegressor))
 
 
 def test_fit_returns_itself_and_learns_names_with_an_underscore(table):

@@ -11,7 +11,7 @@ import torch
 from scipy import integrate, optimize, stats
 from small_models import COMPANY, OTHER_STEPS, numbers, small, waves
 
-from latentode.estimators.latent_ode import _shared_noise
+from latentode.estimators.readouts import shared_noise
 from latentode.nn.normal import Normal
 
 TIMES = np.array([-1.0, 0.5, 2.0, 3.0, 7.5])
@@ -34,7 +34,7 @@ class Mixture:
                 torch.tensor(mask)[None],
                 torch.tensor([len(rows)]),
             )
-            z0 = posterior.sample(_shared_noise(n_samples, model.latent_dim)(np.zeros(1, int)))[:, 0]
+            z0 = posterior.sample(shared_noise(n_samples, model.latent_dim)(np.zeros(1, int)))[:, 0]
             states = np.stack([self._solve(module, z, clock.to_model(times) - anchor, anchor) for z in z0])
             means = module.likelihood.mean(module.decoder(torch.tensor(states, dtype=torch.float32)[:, None]))
             noise = module.likelihood.noise_std.double().numpy()

@@ -1,0 +1,64 @@
+"""Which series and times a picture of a forecast shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from latentode.exceptions import DataError
+from latentode.series import TableLayout
+
+
+def series_to_draw(layout: TableLayout, df: pd.DataFrame, series: Sequence[Any] | None) -> list[Any]:
+    """The ids asked for, which must be in the table, or the first four."""
+    ids = layout.read(df).ids
+    if series is None:
+        return list(ids[:4])
+    if isinstance(series, str) or not isinstance(series, Iterable):
+        raise TypeError(f"series must be a sequence of ids, got {series!r}: write [{series!r}]")
+    names = list(series)
+    unknown = [name for name in names if name not in ids]
+    if unknown or not names:
+        raise DataError(
+            f"series must name series of the table, got {names!r}; its first ones are {list(ids[:5])!r}"
+        )
+    return names
+
+
+def queries_to_draw(
+    layout: TableLayout, df: pd.DataFrame, times: pd.DataFrame, names: list[Any]
+) -> pd.DataFrame:
+    """The rows of a table of times that ask about the series drawn."""
+    table = layout.read(df)
+    layout.read_queries(times, table)  # refuses bad times of series that are not drawn, too
+    keys = layout.query_keys(times, table)
+    return keys[keys[layout.id_col].isin(names)]
+
+
+def times_to_draw(layout: TableLayout, df: pd.DataFrame, span: float) -> pd.DataFrame:
+    """200 times per series, from its first row to half its span (or half of `span`) beyond the last."""
+    id_col, time_col = layout.id_col, layout.time_col
+    parts = []
+    for name, rows in df.groupby(df[id_col], sort=False, observed=True):
+        first, last = rows[time_col].min(), rows[time_col].max()
+        beyond = (last - first) / 2
+        if not beyond:
+            beyond = span / 2 if layout.time_kind == "numeric" else pd.Timedelta(span / 2, "s")
+        if layout.time_kind == "numeric":
+            grid: Any = np.linspace(float(first), float(last + beyond), 200)
+        else:
+            grid = pd.date_range(first, last + beyond, periods=200)
+        parts.append(pd.DataFrame({id_col: name, time_col: grid}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def ends_of(interval: pd.DataFrame, layout: TableLayout) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Lower and upper ends of `predict_interval` as tables with the names of the targets."""
+    ends = []
+    for end in ("lower", "upper"):
+        columns = {name: interval[f"{name}_{end}"].to_numpy() for name in layout.target_cols}
+        ends.append(layout.write(layout.keys(interval), columns))
+    return ends[0], ends[1]

@@ -1,0 +1,339 @@
+"""Everything that a fitted estimator answers: means, quantiles, intervals, samples, the score, pictures."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from latentode import plotting
+from latentode.checks import Number, Whole
+from latentode.estimators import readouts
+from latentode.estimators.drawing import ends_of, queries_to_draw, series_to_draw, times_to_draw
+from latentode.estimators.forecaster import Forecaster, Prediction, Readout, observed_rows
+from latentode.estimators.parameters import quantile_levels
+from latentode.exceptions import DataError, LatentODEWarning
+from latentode.nn.likelihoods import GaussianLikelihood
+from latentode.seeding import RandomState, numpy_generator, torch_generator
+from latentode.series import SeriesTable, TableLayout, TimeScale, ValueScaler
+
+FAR = 10.0  # training spans beyond the context from which a forecast is called far, with a warning
+REACH = 500.0  # model time, some thousand steps of a solver, beyond which a forecast stays where it is
+
+
+class ForecastsMixin:
+    """Answers of an estimator of series; it needs what `fit` learns, and keeps nothing of its own."""
+
+    layout_: TableLayout
+    time_scale_: TimeScale
+    scaler_: ValueScaler
+    history_: pd.DataFrame
+    random_state: RandomState
+    context: str | float
+    _forecaster: Forecaster
+    _latent_dim: int
+    _span: float
+
+    def predict(self, df: pd.DataFrame, times: Any = None, *, return_std: bool = False) -> Any:
+        """Mean of the observations of each series at any time, given its rows in `df`.
+
+        Parameters
+        ----------
+        df : DataFrame
+            What is known of each series, as in `fit`; the series need not have been trained on.
+        times : sequence, scalar or DataFrame, optional
+            One sequence of times for all series, or a table with the id and the time column; before, inside or
+            beyond the observations. Default: the rows of `df`.
+        return_std : bool, default False
+            Whether to return standard deviations too: of an observation, noise included.
+
+        Returns
+        -------
+        DataFrame or (DataFrame, DataFrame)
+            Id, time and target columns as in `df`. By default one row per row of `df`, with its index; for a
+            sequence, all times for each series in order of first appearance; for a table, its rows.
+
+        Raises
+        ------
+        NotFittedError, DataError, TypeError
+        """
+        keys, table, queries = self._read(df, times)
+        mean = self._scaled(table, queries, readouts.mean)
+        answer = self._write(keys, self.scaler_.from_model(mean))
+        if not return_std:
+            return answer
+        std = self._scaled(table, queries, readouts.std)
+        return answer, self._write(keys, self.scaler_.std_from_model(std))
+
+    def predict_quantiles(
+        self, df: pd.DataFrame, times: Any = None, quantiles: Sequence[float] = (0.1, 0.5, 0.9)
+    ) -> pd.DataFrame:
+        """Quantiles of the observations, noise included.
+
+        Parameters
+        ----------
+        df, times
+            As in `predict`.
+        quantiles : sequence of float in (0, 1)
+
+        Returns
+        -------
+        DataFrame
+            Id, time, `quantile`, and the target columns: the rows of `predict` once per quantile, in the order
+            given.
+        """
+        levels = quantile_levels(quantiles)
+        keys, table, queries = self._read(df, times)
+        found = self._quantiles(table, queries, levels)
+        return self._stack(keys, "quantile", levels, found)
+
+    def predict_interval(self, df: pd.DataFrame, times: Any = None, coverage: float = 0.9) -> pd.DataFrame:
+        """Central interval that an observation falls into with probability `coverage`.
+
+        Parameters
+        ----------
+        df, times
+            As in `predict`.
+        coverage : float in (0, 1), default 0.9
+
+        Returns
+        -------
+        DataFrame
+            The rows of `predict`, with columns `<target>_lower` and `<target>_upper` for each target.
+        """
+        if not Number(0, 1, open_low=True, open_high=True).allows(coverage):
+            raise ValueError(f"coverage must be a number strictly between 0 and 1; got {coverage!r}")
+        keys, table, queries = self._read(df, times)
+        low, high = self._quantiles(table, queries, [(1 - coverage) / 2, (1 + coverage) / 2])
+        columns: dict[Hashable, NDArray] = {}
+        for d, name in enumerate(self.layout_.target_cols):
+            columns[f"{name}_lower"], columns[f"{name}_upper"] = low[:, d], high[:, d]
+        return self.layout_.write(keys, columns)
+
+    def sample(
+        self,
+        df: pd.DataFrame,
+        times: Any = None,
+        n_samples: int = 100,
+        *,
+        noise: bool = True,
+        random_state: RandomState = None,
+    ) -> pd.DataFrame:
+        """Draw whole trajectories: the values of one sample at different times belong together.
+
+        Parameters
+        ----------
+        df, times
+            As in `predict`.
+        n_samples : int, default 100
+            Trajectories per series.
+        noise : bool, default True
+            Whether to add observation noise; False gives the smooth curves behind the observations.
+        random_state : int, Generator, RandomState or None
+            Source of the draws; default: the estimator's `random_state`.
+
+        Returns
+        -------
+        DataFrame
+            Id, time, `sample` (0, 1, ...), and the target columns: the rows of `predict` once per sample.
+        """
+        if not Whole(1).allows(n_samples):
+            raise ValueError(f"n_samples must be an int of at least 1; got {n_samples!r}")
+        keys, table, queries = self._read(df, times)
+        rng = numpy_generator(self.random_state if random_state is None else random_state)
+        generator = torch_generator(rng)
+        eps = torch.randn(n_samples, len(table), self._latent_dim, generator=generator)
+
+        def readout(likelihood: GaussianLikelihood, prediction: Prediction) -> Tensor:
+            if not noise:
+                return prediction.affine.invert(likelihood.mean(prediction.params))
+            drawn = likelihood.sample(prediction.params.cpu(), generator)
+            return prediction.affine.invert(drawn.to(prediction.affine.loc.device))
+
+        found = self._scaled(table, queries, readout, n_samples, lambda series: eps[:, series])
+        return self._stack(keys, "sample", range(n_samples), self.scaler_.from_model(found))
+
+    def score(self, df: pd.DataFrame, y: None = None, sample_weight: None = None) -> float:
+        """R² of forecasts of the rest of each series from its first part.
+
+        The first part is the first half of a series' time, or the share `context` where that is a number.
+
+        Parameters
+        ----------
+        df : DataFrame
+        y, sample_weight : None
+            For scikit-learn's sake; must stay None.
+
+        Returns
+        -------
+        float
+            Mean over targets of 1 − (squared error) / (squared deviation from the mean), at most 1.
+
+        Raises
+        ------
+        DataError
+            When no series has an observation after its first part.
+        """
+        check_is_fitted(self, "model_")
+        if y is not None or sample_weight is not None:
+            raise ValueError("y and sample_weight must be None: the targets are columns of the table")
+        known, rest, queries = self._halves(df)
+        mean = self.scaler_.from_model(self._scaled(known, queries, readouts.mean))
+        scores = []
+        for truth, forecast in zip(rest.values.T, mean.T):
+            seen = ~np.isnan(truth)
+            if seen.sum() > 1:
+                scores.append(r2_score(truth[seen], forecast[seen]))
+        if not scores:
+            raise DataError("nothing to score: no target has two observations after the first parts")
+        return float(np.mean(scores))
+
+    def plot_forecast(
+        self,
+        df: pd.DataFrame,
+        times: Any = None,
+        *,
+        coverage: float = 0.9,
+        series: Sequence[Any] | None = None,
+        truth: pd.DataFrame | None = None,
+        ax: Any = None,
+    ) -> Any:
+        """Draw observations, forecast and interval against time.
+
+        Parameters
+        ----------
+        df, times
+            As in `predict`; by default 200 times from the first observation of each series to half its span
+            beyond the last.
+        coverage : float in (0, 1), default 0.9
+            Of the band.
+        series : sequence of ids, optional
+            Series to draw; default: the first four.
+        truth : DataFrame, optional
+            What really happened, drawn beside the forecast.
+        ax : Axes or array of Axes, optional
+            Where to draw; default: a new figure.
+
+        Returns
+        -------
+        Axes, or array of Axes (targets, series)
+        """
+        check_is_fitted(self, "model_")
+        names = series_to_draw(self.layout_, df, series)
+        shown = df[df[self.layout_.id_col].isin(names)]
+        if times is None:
+            times = times_to_draw(self.layout_, shown, self._span)
+        elif isinstance(times, pd.DataFrame):
+            times = queries_to_draw(self.layout_, df, times, names)
+        interval = self.predict_interval(shown, times, coverage)
+        lower, upper = ends_of(interval, self.layout_)
+        return plotting.plot_forecast_panels(
+            shown,
+            self.predict(shown, times),
+            lower,
+            upper,
+            truth=truth,
+            series=names,
+            target_cols=list(self.layout_.target_cols)[:4],
+            coverage=coverage,
+            id_col=self.layout_.id_col,  # type: ignore[arg-type]
+            time_col=self.layout_.time_col,  # type: ignore[arg-type]
+            ax=ax,
+        )
+
+    def plot_history(self, *, ax: Any = None) -> Any:
+        """Draw the losses of training per epoch, with the epoch whose weights were kept; returns the Axes."""
+        check_is_fitted(self, "model_")
+        return plotting.plot_history(self.history_, ax=ax)
+
+    def _share(self) -> str | float:
+        """`context`, a number of any kind as a float."""
+        return self.context if isinstance(self.context, str) else float(self.context)
+
+    def _read(self, df: pd.DataFrame, times: Any) -> tuple[pd.DataFrame, SeriesTable, SeriesTable]:
+        """The keys of the answer, the contexts, and the queries."""
+        check_is_fitted(self, "model_")
+        table = self.layout_.read(df)
+        if times is None:
+            keys, queries = self.layout_.keys(df), _as_queries(table)
+        else:
+            keys, queries = self.layout_.query_keys(times, table), self.layout_.read_queries(times, table)
+        return keys, table, self._within_reach(table, queries)
+
+    def _halves(self, df: pd.DataFrame) -> tuple[SeriesTable, SeriesTable, SeriesTable]:
+        """First part of each series, its rest, and the rest as queries in its own order."""
+        table = observed_rows(self.layout_.read(df))
+        share = self._share()
+        begin, share = table.times[table.offsets[:-1]], 0.5 if isinstance(share, str) else share
+        first = table.times <= (begin + share * table.spans)[table.series]
+        known, rest = table.take_rows(first), table.take_rows(~first)
+        if rest.n_rows == 0:
+            raise DataError("nothing to score: no series has an observation after its first part")
+        queries = replace(_as_queries(rest), rows=np.arange(rest.n_rows))
+        return known, rest, self._within_reach(known, queries)
+
+    def _scaled(
+        self,
+        table: SeriesTable,
+        queries: SeriesTable,
+        readout: Readout,
+        n_samples: int = readouts.POSTERIOR_SAMPLES,
+        noise: Callable[[NDArray], Tensor] | None = None,
+    ) -> NDArray:
+        """Read-outs (..., R, D) at the queries, in globally scaled values."""
+        noise = noise or readouts.shared_noise(n_samples, self._latent_dim)
+        return self._forecaster.predict(table, queries, noise, readout)
+
+    def _within_reach(self, table: SeriesTable, queries: SeriesTable) -> SeriesTable:
+        """Warn of far queries, and hold the forecast where it is beyond the farthest distance worth a solve."""
+        seen = observed_rows(table)  # rows that only ask for a forecast reach nowhere
+        first, last = seen.times[seen.offsets[:-1]], seen.times[seen.offsets[1:] - 1]
+        first, last = first[queries.series], last[queries.series]
+        beyond = np.maximum(queries.times - last, first - queries.times) / self._span
+        reach = max(REACH * self.time_scale_.unit / self._span, 1.0)
+        if not (beyond > min(FAR, reach)).any():
+            return queries
+        unit = "in the unit of the time column" if self.layout_.time_kind == "numeric" else "seconds"
+        warnings.warn(
+            f"times reach {beyond.max():.3g} training spans beyond the observations (one span is {self._span:g} "
+            f"{unit}): the model has never seen such distances; beyond {reach:.3g} spans the forecast keeps its last "
+            "value",
+            LatentODEWarning,
+            stacklevel=4,
+        )
+        return replace(
+            queries, times=np.clip(queries.times, first - reach * self._span, last + reach * self._span)
+        )
+
+    def _quantiles(self, table: SeriesTable, queries: SeriesTable, levels: Sequence[float]) -> NDArray:
+        """Quantiles (Q, R, D) in the caller's units."""
+        return self.scaler_.from_model(self._scaled(table, queries, readouts.quantiles(levels)))
+
+    def _write(self, keys: pd.DataFrame, values: NDArray) -> pd.DataFrame:
+        return self.layout_.write(keys, dict(zip(self.layout_.target_cols, values.T)))
+
+    def _stack(self, keys: pd.DataFrame, name: str, labels: Iterable[Any], found: NDArray) -> pd.DataFrame:
+        """One block of rows per label, with the label as a column after the time."""
+        if name in keys.columns or name in self.layout_.target_cols:
+            raise DataError(
+                f"the answer needs the name {name!r} for its own column: rename that of the table"
+            )
+        blocks = []
+        for label, values in zip(labels, found):
+            block = self._write(keys, values)
+            block.insert(2, name, label)
+            blocks.append(block)
+        return pd.concat(blocks, ignore_index=True)
+
+
+def _as_queries(table: SeriesTable) -> SeriesTable:
+    return replace(table, values=np.empty((table.n_rows, 0)))

@@ -1,0 +1,125 @@
+"""Constructor parameters: what is allowed, and those whose meaning depends on the table or the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from latentode.checks import Constraint, Number, OneOf, That, Whole
+from latentode.gradients import GRADIENTS
+from latentode.nn.encoders import ENCODERS
+from latentode.nn.fields import FIELDS
+from latentode.nn.likelihoods import LIKELIHOODS
+from latentode.series import SCALERS, SeriesTable, TableLayout
+from latentode.solvers import SOLVERS
+
+
+def window_length(window: Any, layout: TableLayout, table: SeriesTable) -> float | None:
+    """`window` in the unit of encoded times: that of the column, or seconds."""
+    if window is None:
+        return None
+    if layout.time_kind == "datetime":
+        length = _seconds(window, layout)
+    elif Number(0, open_low=True).allows(window):
+        length = float(window)
+    else:
+        raise ValueError(
+            f"window must be a positive number, in the unit of the time column {layout.time_col!r}; got {window!r}"
+        )
+    gaps = np.diff(table.times)[np.diff(table.series) == 0]
+    if not (gaps[gaps > 0] <= length).any():
+        raise ValueError(
+            f"window={window!r} is shorter than every gap between two observations: no window would hold two of "
+            "them; take one that holds dozens"
+        )
+    return length
+
+
+def _seconds(window: Any, layout: TableLayout) -> float:
+    is_number = isinstance(window, Real) and not isinstance(window, np.timedelta64)  # NumPy counts it as one
+    if is_number or (isinstance(window, str) and window.strip().isdecimal()):
+        raise ValueError(
+            f"window must be a timedelta such as '3650D', since the time column {layout.time_col!r} holds "
+            f"datetimes; got {window!r}"
+        )
+    try:
+        seconds = pd.Timedelta(window).total_seconds()
+    except ValueError as error:
+        raise ValueError(f"window must be a timedelta such as '3650D'; got {window!r}") from error
+    if not seconds > 0:
+        raise ValueError(f"window must be positive; got {window!r}")
+    return seconds
+
+
+def quantile_levels(quantiles: Sequence[float]) -> list[float]:
+    inside = Number(0, 1, open_low=True, open_high=True)
+    levels = list(quantiles) if isinstance(quantiles, Iterable) else [quantiles]
+    wrong = [level for level in levels if not inside.allows(level)]
+    if wrong or not levels:
+        raise ValueError(f"quantiles must be numbers strictly between 0 and 1; got {quantiles!r}")
+    return [float(level) for level in levels]
+
+
+def device_of(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # unknown to torch; known, but not on this machine
+        raise ValueError(
+            f"device must be 'auto' or one that torch has on this machine, such as 'cpu'; got {name!r}"
+        ) from error
+
+
+_ANY = That(lambda value: True, "anything")
+_NONE = OneOf([None])
+_STRING = That(lambda value: isinstance(value, str), "a str")
+_COLUMN = That(lambda value: isinstance(value, Hashable) and value is not None, "a column name")
+_NAMES = That(lambda value: isinstance(value, (list, tuple, pd.Index, np.ndarray)), "a list of column names")
+_POSITIVE = Number(0, open_low=True)
+_OPEN_UNIT = Number(0, 1, open_low=True, open_high=True)
+_CALLBACKS = That(
+    lambda value: isinstance(value, Iterable) and not isinstance(value, str), "a list of callbacks"
+)
+
+CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
+    "id_col": (_COLUMN,),
+    "time_col": (_COLUMN,),
+    "target_cols": (_NAMES, _NONE),
+    "latent_dim": (Whole(1),),
+    "hidden_dim": (Whole(1),),
+    "depth": (Whole(1),),
+    "encoder_dim": (Whole(1), _NONE),
+    "encoder": (OneOf(ENCODERS),),
+    "field": (OneOf(FIELDS),),
+    "likelihood": (OneOf(LIKELIHOODS),),
+    "time_dependent": (OneOf([True, False]),),
+    "solver": (OneOf(SOLVERS),),
+    "rtol": (_POSITIVE,),
+    "atol": (_POSITIVE,),
+    "step_size": (_POSITIVE, _NONE),
+    "gradient": (OneOf(GRADIENTS),),
+    "context": (OneOf(["random", "all"]), _OPEN_UNIT),
+    "anchor": (OneOf(["start", "end"]),),
+    "window": (_ANY,),  # its unit depends on the table: `window_length`
+    "n_samples": (Whole(1),),
+    "kl_weight": (Number(0),),
+    "kl_warmup": (Number(0, 1),),
+    "piece_warmup": (Number(0, 1),),
+    "max_epochs": (Whole(1), _NONE),
+    "batch_size": (Whole(1),),
+    "lr": (_POSITIVE,),
+    "early_stopping": (OneOf([True, False]),),
+    "validation_fraction": (Number(0, 1, open_high=True),),
+    "patience": (Whole(1), _NONE),
+    "scaler": (OneOf(SCALERS),),
+    "callbacks": (_CALLBACKS, _NONE),
+    "device": (_STRING,),
+    "random_state": (_ANY,),  # `numpy_generator` refuses what is none
+    "verbose": (Whole(0), OneOf([True, False])),
+}
