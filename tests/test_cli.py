@@ -47,7 +47,7 @@ def check(result, picture: Path, report: str) -> None:
 
 def report(what: str, unit: str, rivals: str) -> str:
     errors = ", ".join(f"{name} {FIGURES}" for name in ("latent ODE", *rivals.split("; ")))
-    return f"forecast of the {what}: {unit} {errors}; the 90 % interval holds \\d+ % of the truth"
+    return f"forecast of the {what}: {unit} {errors}; the 90 % interval holds \\d+ % of the observations"
 
 
 def test_the_demo_on_spirals(tmp_path):
@@ -131,3 +131,15 @@ def test_every_data_set_has_a_demo():
     from latentode.cli.app import DemoData
 
     assert [data.value for data in DemoData] == list(demos_module.DEMOS)
+
+
+@pytest.mark.parametrize(
+    ("out", "text"),
+    [(".", "is a folder"), ("forecast.xyz", "must end in one of"), ("forecast", "must end in one of")],
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_training(out, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["demo", "--quick", "--out", out])
+    assert result.exit_code == 2
+    assert text in " ".join(result.output.replace("│", " ").split())
+    assert list(tmp_path.iterdir()) == []

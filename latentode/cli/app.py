@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -47,8 +48,7 @@ def demo(
 ) -> None:
     """Train a latent ODE, forecast held-out data, and write one picture and a table of errors."""
     picture = out or Path(f"forecast_{data.value}.png")
-    if not picture.parent.is_dir():
-        raise typer.BadParameter(f"the folder {picture.parent} does not exist", param_hint="--out")
+    _check_picture(picture)
     began = time.perf_counter()
     typer.echo(
         f"latentode demo: {data.value}{' (quick)' if quick else ''}; loading torch, then training", err=True
@@ -63,3 +63,21 @@ def demo(
     result.figure.savefig(picture)
     typer.echo(result.report)
     typer.echo(f"picture: {picture} ({time.perf_counter() - began:.0f} s)")
+
+
+PICTURE_FORMATS = (".png", ".pdf", ".svg", ".jpg")
+
+
+def _check_picture(picture: Path) -> None:
+    """Refuse a place where no picture can be written, before minutes of training."""
+    if picture.is_dir():
+        problem = f"{picture} is a folder: name a file in it, such as {picture / 'forecast.png'}"
+    elif picture.suffix.lower() not in PICTURE_FORMATS:
+        problem = f"the name must end in one of {', '.join(PICTURE_FORMATS)}; got {picture.name!r}"
+    elif not picture.parent.is_dir():
+        problem = f"the folder {picture.parent} does not exist"
+    elif not os.access(picture if picture.exists() else picture.parent, os.W_OK):
+        problem = f"{picture} cannot be written: choose another place"
+    else:
+        return
+    raise typer.BadParameter(problem, param_hint="--out")

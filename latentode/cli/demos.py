@@ -181,7 +181,8 @@ def _well_observed(stays: pd.DataFrame, channels: list[str], n: int) -> list[int
 
 def _report(what: str, unit: str, errors: dict[str, float], coverage: float) -> str:
     figures = ", ".join(f"{name} {error:.3f}" for name, error in errors.items())
-    return f"forecast of the {what}: {unit} {figures}; the 90 % interval holds {100 * coverage:.0f} % of the truth"
+    held = f"the 90 % interval holds {100 * coverage:.0f} % of the observations"
+    return f"forecast of the {what}: {unit} {figures}; {held}"
 
 
 DEMOS: dict[str, Callable[[bool, int, Path | None], DemoResult]] = {

@@ -38,21 +38,31 @@ def queries_to_draw(
     return keys[keys[layout.id_col].isin(names)]
 
 
-def times_to_draw(layout: TableLayout, df: pd.DataFrame, span: float) -> pd.DataFrame:
-    """200 times per series, from its first row to half its span (or half of `span`) beyond the last."""
+def times_to_draw(layout: TableLayout, df: pd.DataFrame, span: float, windowed: bool) -> pd.DataFrame:
+    """200 times per series, from its first row to half its span (or half of `span`) beyond the last.
+
+    Of a model of windows: from a window (`span`) before the last row to half a window after it.
+    """
     id_col, time_col = layout.id_col, layout.time_col
+    window: Any = span if layout.time_kind == "numeric" else pd.Timedelta(span, "s")
     parts = []
     for name, rows in df.groupby(df[id_col], sort=False, observed=True):
         first, last = rows[time_col].min(), rows[time_col].max()
-        beyond = (last - first) / 2
-        if not beyond:
-            beyond = span / 2 if layout.time_kind == "numeric" else pd.Timedelta(span / 2, "s")
+        if windowed:
+            first = max(first, last - window)
+        beyond = window / 2 if windowed or first == last else (last - first) / 2
         if layout.time_kind == "numeric":
             grid: Any = np.linspace(float(first), float(last + beyond), 200)
         else:
             grid = pd.date_range(first, last + beyond, periods=200)
         parts.append(pd.DataFrame({id_col: name, time_col: grid}))
     return pd.concat(parts, ignore_index=True)
+
+
+def rows_since(layout: TableLayout, df: pd.DataFrame, times: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each series that are not before the first of its drawn times."""
+    first = times[layout.time_col].groupby(times[layout.id_col]).min().to_dict()
+    return df[df[layout.time_col] >= df[layout.id_col].astype(object).map(first)]
 
 
 def ends_of(interval: pd.DataFrame, layout: TableLayout) -> tuple[pd.DataFrame, pd.DataFrame]:

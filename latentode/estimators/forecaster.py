@@ -24,6 +24,9 @@ from latentode.series import (
     scale_table,
 )
 
+BOUNDARY = (
+    1e-9  # of a part: a row at the border of two belongs to the earlier one, whatever units round it to
+)
 CELLS_AT_ONCE = 4_000_000  # posterior samples × series × times × width that one batch of predictions may hold
 
 
@@ -131,7 +134,7 @@ class Forecaster:
             return scaled, np.arange(len(scaled))
         half = self.window / self.time_scale.unit / 2
         last = scaled.times[scaled.offsets[1:] - 1][scaled.series]
-        part = np.floor((last - scaled.times) / half).astype(np.int64)
+        part = np.floor((last - scaled.times) / half + BOUNDARY).astype(np.int64)
         new = np.r_[True, (np.diff(scaled.series) != 0) | (np.diff(part) != 0)]
         starts = np.flatnonzero(new)
         stops = np.append(starts[1:], scaled.n_rows)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
@@ -18,13 +17,20 @@ from torch import Tensor
 from latentode import plotting
 from latentode.checks import Number, Whole
 from latentode.estimators import readouts
-from latentode.estimators.drawing import ends_of, queries_to_draw, series_to_draw, times_to_draw
+from latentode.estimators.drawing import (
+    ends_of,
+    queries_to_draw,
+    rows_since,
+    series_to_draw,
+    times_to_draw,
+)
 from latentode.estimators.forecaster import Forecaster, Prediction, Readout, observed_rows
 from latentode.estimators.parameters import quantile_levels
 from latentode.exceptions import DataError, LatentODEWarning
 from latentode.nn.likelihoods import GaussianLikelihood
 from latentode.seeding import RandomState, numpy_generator, torch_generator
 from latentode.series import SeriesTable, TableLayout, TimeScale, ValueScaler
+from latentode.series.split import ROUNDING
 
 FAR = 10.0  # training spans beyond the context from which a forecast is called far, with a warning
 REACH = 500.0  # model time, some thousand steps of a solver, beyond which a forecast stays where it is
@@ -60,7 +66,8 @@ class ForecastsMixin:
         -------
         DataFrame or (DataFrame, DataFrame)
             Id, time and target columns as in `df`. By default one row per row of `df`, with its index; for a
-            sequence, all times for each series in order of first appearance; for a table, its rows.
+            sequence, all times for each series in order of first appearance; for a table, its rows in their order.
+            With `times` the index is fresh (0, 1, ...).
 
         Raises
         ------
@@ -137,7 +144,8 @@ class ForecastsMixin:
         n_samples : int, default 100
             Trajectories per series.
         noise : bool, default True
-            Whether to add observation noise; False gives the smooth curves behind the observations.
+            Whether to add observation noise; False gives the smooth curves behind the observations. The curves of a
+            series depend on its id and on `random_state`, not on the other series of the table.
         random_state : int, Generator, RandomState or None
             Source of the draws; default: the estimator's `random_state`.
 
@@ -151,7 +159,7 @@ class ForecastsMixin:
         keys, table, queries = self._read(df, times)
         rng = numpy_generator(self.random_state if random_state is None else random_state)
         generator = torch_generator(rng)
-        eps = torch.randn(n_samples, len(table), self._latent_dim, generator=generator)
+        eps = readouts.noise_of(table.ids, n_samples, self._latent_dim, int(rng.integers(2**32)))
 
         def readout(likelihood: GaussianLikelihood, prediction: Prediction) -> Tensor:
             if not noise:
@@ -165,7 +173,9 @@ class ForecastsMixin:
     def score(self, df: pd.DataFrame, y: None = None, sample_weight: None = None) -> float:
         """R² of forecasts of the rest of each series from its first part.
 
-        The first part is the first half of a series' time, or the share `context` where that is a number.
+        The first part is the first half of a series' time, or the share `context` where that is a number. Of one long
+        series that is a forecast over half of its record, far beyond what a `window` teaches: score such a model on
+        parts of the record that are about as long as a window.
 
         Parameters
         ----------
@@ -212,8 +222,8 @@ class ForecastsMixin:
         Parameters
         ----------
         df, times
-            As in `predict`; by default 200 times from the first observation of each series to half its span
-            beyond the last.
+            As in `predict`; by default 200 times from the first row of each series to half its span beyond the last
+            (with `window`: from a window before the last row to half a window after it).
         coverage : float in (0, 1), default 0.9
             Of the band.
         series : sequence of ids, optional
@@ -230,14 +240,17 @@ class ForecastsMixin:
         check_is_fitted(self, "model_")
         names = series_to_draw(self.layout_, df, series)
         shown = df[df[self.layout_.id_col].isin(names)]
+        observed = shown
         if times is None:
-            times = times_to_draw(self.layout_, shown, self._span)
+            windowed = self._forecaster.window is not None
+            times = times_to_draw(self.layout_, shown, self._span, windowed)
+            observed = rows_since(self.layout_, shown, times) if windowed else shown
         elif isinstance(times, pd.DataFrame):
             times = queries_to_draw(self.layout_, df, times, names)
         interval = self.predict_interval(shown, times, coverage)
         lower, upper = ends_of(interval, self.layout_)
         return plotting.plot_forecast_panels(
-            shown,
+            observed,
             self.predict(shown, times),
             lower,
             upper,
@@ -274,7 +287,7 @@ class ForecastsMixin:
         table = observed_rows(self.layout_.read(df))
         share = self._share()
         begin, share = table.times[table.offsets[:-1]], 0.5 if isinstance(share, str) else share
-        first = table.times <= (begin + share * table.spans)[table.series]
+        first = table.times <= (begin + (share + ROUNDING) * table.spans)[table.series]
         known, rest = table.take_rows(first), table.take_rows(~first)
         if rest.n_rows == 0:
             raise DataError("nothing to score: no series has an observation after its first part")

@@ -12,9 +12,9 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from latentode.checks import check_parameters
 from latentode.estimators.fitting import Objective, prepare, train
 from latentode.estimators.forecaster import Forecaster, observed_rows, ties_by_value
-from latentode.estimators.forecasts import ForecastsMixin
+from latentode.estimators.forecasts import REACH, ForecastsMixin
 from latentode.estimators.parameters import CONSTRAINTS, device_of, window_length
-from latentode.models.latent_ode import SolveOptions, build_latent_ode
+from latentode.models.latent_ode import MAX_STEPS, SolveOptions, build_latent_ode
 from latentode.nn.decoders import MLPDecoder
 from latentode.nn.encoders import ENCODERS
 from latentode.nn.fields import FIELDS
@@ -77,7 +77,9 @@ class LatentODERegressor(ForecastsMixin, RegressorMixin, BaseEstimator):
         solved in both directions from there. "end" forecasts better: the way to the future is shorter.
     window : float, timedelta or str, optional
         Train on random windows of this length (in the unit of the time column; a Timedelta such as "3650D" for
-        datetimes), for one or few long series. A forecast then reads the last half of a window.
+        datetimes), for one or few long series. Answers are then read from parts of half a window, counted from the
+        end: a forecast from the last one; a time inside the record from the part it lies in or, in a gap, from the
+        one before, so that the curve may jump between parts.
     n_samples : int, default 1
         Posterior samples per training series; more than one gives the tighter importance-weighted bound.
     kl_weight : float, default 1.0
@@ -301,7 +303,9 @@ class LatentODERegressor(ForecastsMixin, RegressorMixin, BaseEstimator):
     def _solve_options(self) -> SolveOptions:
         adaptive = SOLVERS[self.solver].tableau.b_error is not None
         step_size = self.step_size if adaptive or self.step_size is not None else 0.1
-        return SolveOptions(self.solver, self.rtol, self.atol, step_size, self.gradient)
+        # fixed steps need as many as reach the farthest forecast
+        max_steps = MAX_STEPS if step_size is None else max(MAX_STEPS, int(4 * REACH / step_size))
+        return SolveOptions(self.solver, self.rtol, self.atol, step_size, self.gradient, max_steps)
 
 
 def _in_order_of_ids(table: SeriesTable) -> SeriesTable:

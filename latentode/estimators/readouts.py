@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from zlib import crc32
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -33,6 +35,15 @@ def shared_noise(n_samples: int, latent_dim: int) -> Callable[[NDArray], Tensor]
     )
     eps = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)).float()[:, None]
     return lambda series: eps
+
+
+def noise_of(ids: Iterable[object], n_samples: int, latent_dim: int, seed: int) -> Tensor:
+    """Independent normal draws (K, N, L), those of a series decided by the seed and its id alone."""
+    draws = [
+        np.random.default_rng([seed, crc32(repr(name).encode())]).standard_normal((n_samples, latent_dim))
+        for name in ids
+    ]
+    return torch.from_numpy(np.stack(draws, axis=1)).float()
 
 
 def quantiles(levels: Sequence[float]) -> Readout:

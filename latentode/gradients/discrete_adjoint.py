@@ -144,9 +144,8 @@ class _Sweep:
             )
         for i, gradient in enumerate(found[len(wanted) :]):
             have = self.of_params[i]
-            self.of_params[i] = (
-                gradient if have is None else have if gradient is None else have.add_(gradient)
-            )
+            # not in place: autograd may hand out one tensor for two parameters
+            self.of_params[i] = gradient if have is None else have if gradient is None else have + gradient
         of_wanted = dict(zip(map(id, wanted), found))
         return [_or_zero(of_wanted.get(id(leaf)), leaf) for leaf in leaves]
 

@@ -16,6 +16,8 @@ from latentode.series.batch import SeriesBatch
 from latentode.series.split import Piece
 from latentode.solve import solve_ivp
 
+MAX_STEPS = 10_000
+
 
 @dataclass(frozen=True)
 class SolveOptions:
@@ -29,7 +31,7 @@ class SolveOptions:
     atol: float = 1e-4
     step_size: float | None = None
     gradient: str = "discrete_adjoint"
-    max_steps: int = 10_000
+    max_steps: int = MAX_STEPS
 
     def arguments(self) -> dict[str, Any]:
         return dict(vars(self))

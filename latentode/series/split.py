@@ -11,6 +11,7 @@ from torch import Tensor
 from latentode.series.batch import SeriesBatch
 from latentode.series.table import FloatArray, IntArray, SeriesTable
 
+ROUNDING = 1e-9  # of a window or a span: a row at a border is inside, whatever the unit of time rounds it to
 FEWEST_ROWS = 3  # rows that a random piece keeps, where the series has them
 
 
@@ -100,10 +101,13 @@ def draw_windows(
         raise ValueError(f"n_windows must be at least 1, got {n_windows}")
     filled = np.flatnonzero(table.lengths > 0)
     starts, stops = table.offsets[:-1][filled], table.offsets[1:][filled]
-    last_begin = table.times[stops - 1] - window
+    slack = ROUNDING * window
+    last_begin = table.times[stops - 1] - window + slack
     n_begins = _search(table.times, starts, stops, last_begin, right=True) - starts
     wanted = (
-        2 * np.ceil(table.spans[filled] / window) if n_windows is None else np.full(len(filled), n_windows)
+        2 * np.ceil(table.spans[filled] / window - ROUNDING)
+        if n_windows is None
+        else np.full(len(filled), n_windows)
     )
     counts = np.maximum(np.minimum(wanted, n_begins), 1).astype(np.int64)
     of = np.repeat(np.arange(len(filled)), counts)
@@ -112,7 +116,7 @@ def draw_windows(
     return table.take_ranges(
         filled[of],
         _search(table.times, starts[of], stops[of], first, right=False),  # equal times belong together
-        _search(table.times, starts[of], stops[of], first + window, right=True),
+        _search(table.times, starts[of], stops[of], first + window + slack, right=True),
     )
 
 
@@ -205,7 +209,7 @@ def _cut_rows(
         return _random_rows(batch.lengths, generator, longest)
     if isinstance(context, float) and 0 < context < 1:
         begin, end = batch.times[:, 0], batch.times[:, -1]  # padding repeats the last time
-        until = begin + context * (end - begin)
+        until = begin + (context + ROUNDING) * (end - begin)
         return first, ((batch.times <= until[:, None]) & ~batch.padding).sum(dim=1), batch.lengths
     raise ValueError(f"context must be 'all', 'random' or a number between 0 and 1, got {context!r}")
 

@@ -37,6 +37,7 @@ def turning_time(table: SeriesTable) -> float | None:
         observations).
     """
     gaps, squares = _pairs(table)
+    gaps = _rounded(gaps)  # so that equal gaps of a regular grid stay equal in any unit
     if len(gaps) < 3 * PAIRS_PER_BIN:
         return None
     n_bins = min(BINS, len(gaps) // PAIRS_PER_BIN)
@@ -47,6 +48,13 @@ def turning_time(table: SeriesTable) -> float | None:
     growth = np.bincount(of, squares)[used] / counts[used]
     gap = np.exp(np.bincount(of, np.log(gaps))[used] / counts[used])
     return _half_way(gap, growth) if len(gap) >= 3 else None
+
+
+def _rounded(gaps: FloatArray) -> FloatArray:
+    """Gaps as whole multiples of a billionth of the largest one: what a change of units may leave different."""
+    if not len(gaps):
+        return gaps
+    return np.maximum(np.round(gaps / gaps.max() * 1e9), 1.0) * (gaps.max() / 1e9)
 
 
 def _half_way(gap: FloatArray, growth: FloatArray) -> float | None:

@@ -88,8 +88,8 @@ class Mixture:
 
 
 MODELS = {
-    "anchor at the start": {},
-    "anchor at the end": {"anchor": "end"},
+    "anchor at the end": {},
+    "anchor at the start": {"anchor": "start"},
     "absolute time": {"time_dependent": True},
     "minmax": {"scaler": "minmax"},
     "robust": {"scaler": "robust"},

@@ -143,7 +143,12 @@ def test_long_series_with_windows_are_drawn(windowed, wave):
     ax = windowed.plot_forecast(wave)
     assert isinstance(ax, Axes)
     x, _ = line(ax, "forecast")
-    assert x[-1] == pytest.approx(wave["time"].max() + (wave["time"].max() - wave["time"].min()) / 2)
+    end = wave["time"].max()
+    assert x[[0, -1]] == pytest.approx(
+        [end - 16.0, end + 8.0]
+    )  # a window before the end to half a one after it
+    seen, _ = line(ax, "observed")
+    assert seen.min() >= end - 16.0
 
 
 @pytest.mark.parametrize("series", [[99], [0, 99], []])

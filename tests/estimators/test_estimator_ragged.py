@@ -65,7 +65,7 @@ def test_series_of_one_row_do_not_hinder_training(table):
     assert np.isfinite(model.history_["train_loss"]).all()
 
 
-@pytest.mark.parametrize("params", [{}, {"anchor": "end"}, {"scaler": "series"}, {"context": 0.5}], ids=str)
+@pytest.mark.parametrize("params", [{}, {"anchor": "start"}, {"scaler": "series"}, {"context": 0.5}], ids=str)
 def test_a_series_without_any_observation_gets_the_answer_to_no_data(params, table, fitted):
     model = small(max_epochs=3, **params).fit(table) if params else fitted
     unseen = pd.DataFrame({"id": ["a", "a", "b"], "time": [1.0, 2.0, 1.0], "x": np.nan, "y": np.nan})

@@ -79,6 +79,11 @@ def test_nothing_to_score_is_refused(change, fitted, table):
         fitted.score(change(table))
 
 
+def test_two_observations_are_enough(fitted, table):
+    few = table[table["id"] == 0].iloc[[0, 1, -2, -1]]
+    assert fitted.score(few) == pytest.approx(by_hand(fitted, few, 0.5), abs=1e-6)
+
+
 def test_one_observation_is_no_r2(fitted, table):
     two = table[table["id"] == 0].iloc[[0, -1]]
     with pytest.raises(

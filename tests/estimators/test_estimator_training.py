@@ -36,7 +36,7 @@ def test_all_gradients_train_alike(table):
 
 
 @pytest.mark.parametrize(
-    "params", [{"anchor": "end"}, {"time_dependent": True}, {"n_samples": 2}, {"scaler": "series"}]
+    "params", [{"anchor": "start"}, {"time_dependent": True}, {"n_samples": 2}, {"scaler": "series"}]
 )
 def test_all_gradients_train_alike_with_other_parts(params, table):
     found = [losses(small(gradient=gradient, max_epochs=2, **params).fit(table)) for gradient in GRADIENTS]
@@ -87,8 +87,8 @@ def test_tolerances_reach_the_solver(table):
         {"context": "all"},
         {"context": 0.5},
         {"context": np.float32(0.5)},
-        {"anchor": "end"},
-        {"anchor": "end", "context": 0.3},
+        {"anchor": "start"},
+        {"anchor": "start", "context": 0.3},
         {"time_dependent": True},
         {"n_samples": 4},
         {"kl_weight": 0.0},
@@ -305,6 +305,9 @@ def test_the_objective_sees_pieces_in_the_scale_of_their_context(table):
     count = piece.context.mask.sum(1)
     torch.testing.assert_close(piece.context.values.sum(1) / count, torch.zeros(12, 2), rtol=0, atol=1e-5)
     assert (piece.context.lengths < piece.target.lengths).all()
+    n_read = piece.context.times.shape[1]  # the target begins with what was read, in the same scale
+    both = piece.context.mask & piece.target.mask[:, :n_read]
+    torch.testing.assert_close(piece.target.values[:, :n_read][both], piece.context.values[both])
     assert (piece.context.times.amax(1) == 0).all()
 
 

@@ -298,3 +298,25 @@ def test_a_parameter_changed_in_place_before_backward_is_noticed(gradient):
         field.pull.mul_(2.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+@pytest.mark.parametrize("solver", ["euler", "dopri5"])
+@pytest.mark.parametrize("shape", ["shared", "summed"])
+def test_parameters_that_share_a_gradient_are_not_counted_twice(solver, shape):
+    """Autograd may hand out one tensor for two parameters, or an expanded one."""
+    options = {"step_size": 0.1} if solver == "euler" else {}
+    found = []
+    for gradient in GRADIENTS:
+        a = torch.ones(2, dtype=torch.float64, requires_grad=True)
+        b = torch.full((2,), 0.5, dtype=torch.float64, requires_grad=True)
+
+        def field(t, y, a=a, b=b):
+            return a + b - y if shape == "shared" else (a + b).sum() - y
+
+        y0 = torch.zeros(3, 2, dtype=torch.float64)
+        solution = solve_ivp(
+            field, y0, [0.0, 1.0], solver=solver, params=[a, b], gradient=gradient, **options
+        )
+        solution.y.sum().backward()
+        found.append(torch.stack([a.grad, b.grad]))
+    torch.testing.assert_close(found[0], found[1])

@@ -166,6 +166,10 @@ def test_a_series_that_cannot_be_solved_is_named_once_for_all_samples():
     times[2] = 50.0
     with pytest.raises(SolverError, match=r"series 'r' \(and 2 more series\) could not be solved"):
         model.states(normal(K, N, L), times, torch.zeros(N), names)
+    of_one_sample = normal(K, N, L)
+    of_one_sample[1, 3] = math.nan
+    with pytest.raises(SolverError, match="series 's' could not be solved"):
+        linear_model().states(of_one_sample, normal(N, T), torch.zeros(N), names)
 
 
 def test_the_posterior_reads_the_context():

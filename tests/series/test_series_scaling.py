@@ -247,3 +247,15 @@ def test_state_survives_json(kind):
 def test_an_unknown_scaler_is_refused():
     with pytest.raises(ValueError, match=r"scaler must be one of \('standard', .*\), got 'zscore'"):
         ValueScaler.fit(random_table(), "zscore")
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(0.1, 0.0), (1 / 24, 0.0), (86400.0, 0.0), (1.0, 1 / 3)])
+def test_the_unit_of_a_regular_grid_does_not_depend_on_rounding(factor, shift):
+    rng = np.random.default_rng(0)
+    times = np.tile(np.arange(48.0), 12)
+    x = np.sin(0.3 * times + np.repeat(range(12), 48)) + 0.1 * rng.normal(size=len(times))
+    df = pd.DataFrame({"id": np.repeat(range(12), 48), "time": times, "x": x})
+    other = df.assign(time=df["time"] * factor + shift)
+    ours = TimeScale.fit(TableLayout.infer(df).read(df)).unit
+    theirs = TimeScale.fit(TableLayout.infer(other).read(other)).unit
+    assert theirs == pytest.approx(factor * ours, rel=1e-6)

@@ -277,3 +277,13 @@ def test_other_anchors_are_refused(anchor):
     piece = cut_pieces(pad(table_of([3])), "all")
     with pytest.raises(ValueError, match=f"anchor must be 'start' or 'end', got {anchor!r}"):
         anchored(piece, anchor)
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(0.1, 0.0), (1 / 24, 0.0), (1.0, 1 / 3), (1.0, 1000.1)])
+def test_windows_of_a_regular_grid_do_not_depend_on_rounding(factor, shift):
+    times = np.arange(60.0) * factor + shift
+    table = SeriesTable(
+        pd.Index([0]), np.array([0, 60]), times, np.zeros((60, 1)), np.arange(60, dtype=np.int64)
+    )
+    lengths = draw_windows(table, 20 * factor, np.random.default_rng(0), 40).lengths
+    assert set(lengths.tolist()) == {21}
