@@ -26,8 +26,8 @@ def small(**params: Any) -> LatentODERegressor:
     defaults = {
         "latent_dim": 3,
         "hidden_dim": 10,
-        "max_epochs": 6,
-        "batch_size": 4,
+        "max_epochs": 3,
+        "batch_size": 6,
         "random_state": 0,
         "verbose": 0,
     }

@@ -228,7 +228,7 @@ def test_noise_is_estimated_per_target():
     df = df.assign(x=np.sin(df["time"]), y=np.cos(df["time"]) + rng.normal(0, 0.7, len(df)))
     df = df.assign(id=np.arange(len(df)) % 10)
     model = small(
-        max_epochs=40, lr=0.05, validation_fraction=0, piece_warmup=0, solver="rk4", step_size=0.5
+        max_epochs=15, lr=0.1, validation_fraction=0, piece_warmup=0, solver="rk4", step_size=2.0
     ).fit(df)
     std = numbers(model.predict(df, [5.0], return_std=True)[1])
     assert (std[:, 1] > std[:, 0]).all()
