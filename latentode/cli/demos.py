@@ -79,7 +79,7 @@ def co2(quick: bool, seed: int, data_home: Path | None) -> DemoResult:
     model = LatentODERegressor(
         window="2922D",  # eight years; a forecast reads the last four
         scaler="series",
-        piece_warmup=0.6,  # eight turns of the seasons are learned one by one
+        piece_warmup=0.8,  # eight turns of the seasons are learned one by one
         batch_size=20,
         validation_fraction=0,
         max_epochs=3 if quick else CO2_EPOCHS,
@@ -105,7 +105,7 @@ def co2(quick: bool, seed: int, data_home: Path | None) -> DemoResult:
     return DemoResult(figure, _report("last 5 years", "RMSE [ppm]", errors, forecast.coverage(rest)))
 
 
-CO2_EPOCHS = 600
+CO2_EPOCHS = 500
 
 
 def physionet2012(quick: bool, seed: int, data_home: Path | None) -> DemoResult:
