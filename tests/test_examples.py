@@ -1,7 +1,9 @@
-"""Every script under examples/ runs, in quick form."""
+"""Every script under examples/ runs, in quick form; every example in a docstring is true."""
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import importlib.util
 import inspect
 import os
@@ -14,6 +16,12 @@ from matplotlib import pyplot as plt
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.rglob("*.py"))
+PACKAGE = EXAMPLES.parent / "latentode"
+DOCTESTED = [
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if ">>>" in path.read_text()
+]
 
 mpl.use("Agg")
 
@@ -47,3 +55,10 @@ def test_the_quick_form_runs(script, tmp_path, monkeypatch, capsys):
     script.main(quick=True)
     plt.close("all")
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", DOCTESTED)
+def test_examples_in_docstrings_say_what_they_print(name):
+    found = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    assert found.attempted > 0
+    assert found.failed == 0
