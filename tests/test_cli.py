@@ -143,3 +143,10 @@ def test_a_picture_that_cannot_be_written_is_refused_before_training(out, text, 
     assert result.exit_code == 2
     assert text in " ".join(result.output.replace("│", " ").split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_without_permission_is_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    result = run("demo", "--quick", "--out", str(tmp_path / "p.png"))
+    assert result.exit_code == 2
+    assert "cannot be written: choose another place" in " ".join(result.output.replace("│", " ").split())

@@ -128,6 +128,16 @@ def test_the_spread_comes_from_both_posterior_and_noise(fitted, one):
     assert (numbers(fitted.predict(one, TIMES, return_std=True)[1]) > mixture.noise).all()
 
 
+def test_the_posterior_of_a_series_is_that_of_its_last_context(model, one, windowed, wave):
+    found = model._forecaster.posterior(model.layout_.read(one))
+    expected = Mixture(model, one, TIMES).posterior
+    for part, by_hand in zip(found, expected):
+        torch.testing.assert_close(part, by_hand, rtol=0, atol=1e-5)
+    recent = wave[wave["time"] > wave["time"].max() - 8.0]  # half a window
+    whole, last = (windowed._forecaster.posterior(windowed.layout_.read(df)) for df in (wave, recent))
+    torch.testing.assert_close(whole.mean, last.mean, rtol=0, atol=1e-5)
+
+
 def test_return_std_gives_the_same_mean(fitted, table):
     mean, _ = fitted.predict(table, TIMES, return_std=True)
     assert mean.equals(fitted.predict(table, TIMES))

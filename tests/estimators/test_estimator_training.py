@@ -161,6 +161,14 @@ def test_a_single_series_without_window_trains_without_validation():
     assert np.isfinite(numbers(model.predict(df, [61.0]), ["x"])).all()
 
 
+def test_the_only_series_with_dynamics_is_never_held_out(table):
+    """Of two series one has a single row: whichever of them chance holds out, the other is trained on."""
+    two = pd.concat([table[table["id"] == 0], table[table["id"] == 1].head(1)])
+    models = [small(max_epochs=1, random_state=seed).fit(two) for seed in range(6)]
+    assert {model.best_epoch_ for model in models} == {None, 1}
+    assert all(np.isfinite(numbers(model.predict(two, TIMES))).all() for model in models)
+
+
 def test_validation_losses_of_one_model_are_the_same_each_time(table):
     """The same pieces and draws in every pass; a rate of next to nothing keeps the model the same."""
     model = small(lr=1e-12, max_epochs=4).fit(table)
