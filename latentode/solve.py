@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from latentode.gradients import GRADIENTS, Gradient, Problem
-from latentode.solvers import SOLVERS, ExplicitRK, FixedStep, PIController, Solution
+from latentode.solvers import CONTROLLERS, SOLVERS, ExplicitRK, FixedStep, Solution
 from latentode.solvers.integrate import Integration
 from latentode.solvers.step_size import Controller
 
@@ -26,7 +26,10 @@ def solve_ivp(
     rtol: float = 1e-3,
     atol: float = 1e-6,
     step_size: float | None = None,
-    controller: Controller | None = None,
+    controller: str | Controller | None = None,
+    first_step: float | None = None,
+    min_step: float = 0.0,
+    max_step: float = math.inf,
     gradient: str | Gradient = "discrete_adjoint",
     params: Iterable[Tensor] | None = None,
     max_steps: int = 10_000,
@@ -55,8 +58,15 @@ def solve_ivp(
         Tolerances of an adaptive solver for the error of a step: atol + rtol · |y|.
     step_size : float, optional
         Take fixed steps of this size, in the unit of time. Required for solvers without an error estimate.
-    controller : optional
-        Step-size controller; overrides rtol, atol and step_size.
+    controller : str or object, optional
+        A name in `latentode.solvers.CONTROLLERS`, "i", "pi" (the default) or "pid", or an object, which overrides rtol,
+        atol and step_size.
+    first_step : float, optional
+        First step size of an adaptive solver, in the unit of time; default: found from the field.
+    min_step, max_step : float, default 0 and inf
+        Bounds of the step sizes of an adaptive solver, in the unit of time. A step of `min_step` is accepted whatever
+        its error is (as in torchdiffeq), so that a jump in the field is crossed, but never to a state that is not
+        finite.
     gradient : str or callable, default "discrete_adjoint"
         A name in `latentode.gradients.GRADIENTS`. "discrete_adjoint": the exact gradient of the computed solution
         in memory O(steps × state); "backprop": the same through an ordinary graph (second derivatives work).
@@ -102,7 +112,14 @@ def solve_ivp(
         field=_FlatField(field, y0.shape[1:], y0.dtype),
         params=_parameters(field, params),
         method=method,
-        controller=controller or _controller(method, solver, rtol, atol, step_size),
+        controller=_controller(
+            method,
+            solver,
+            controller,
+            {"rtol": rtol, "atol": atol},
+            step_size,
+            {"initial_step": first_step, "min_step": min_step, "max_step": max_step},
+        ),
         max_steps=max_steps,
     )
     differentiate = by_name(gradient, GRADIENTS, "gradient")
@@ -186,16 +203,27 @@ def _time_dtype(device: torch.device) -> torch.dtype:
 
 
 def _controller(
-    method: ExplicitRK, name: object, rtol: float, atol: float, step_size: float | None
+    method: ExplicitRK,
+    name: object,
+    choice: str | Controller | None,
+    tolerances: dict[str, float],
+    step_size: float | None,
+    bounds: dict[str, Any],
 ) -> Controller:
-    if step_size is not None:
-        return FixedStep(step_size)
-    if method.tableau.b_error is None:
-        adaptive = [key for key, other in SOLVERS.items() if other.tableau.b_error is not None]
+    choice = by_name(choice or "pi", CONTROLLERS, "controller")
+    if step_size is None and choice in CONTROLLERS.values():
+        if method.tableau.b_error is None:
+            adaptive = [key for key, other in SOLVERS.items() if other.tableau.b_error is not None]
+            raise ValueError(
+                f"solver {name!r} has no error estimate and needs step_size=; adaptive solvers are {adaptive}"
+            )
+        return choice(**tolerances, order=method.tableau.error_order + 1, **bounds)
+    if bounds != {"initial_step": None, "min_step": 0.0, "max_step": math.inf}:
         raise ValueError(
-            f"solver {name!r} has no error estimate and needs step_size=; adaptive solvers are {adaptive}"
+            "first_step, min_step and max_step are for adaptive steps: leave them out beside step_size=, or give "
+            "them to the controller itself"
         )
-    return PIController(rtol, atol, order=method.tableau.error_order + 1)
+    return FixedStep(step_size) if choice in CONTROLLERS.values() else choice
 
 
 def _parameters(field: object, params: Iterable[Tensor] | None) -> tuple[Tensor, ...]:
