@@ -123,6 +123,7 @@ def solve_ivp(
         max_steps=max_steps,
     )
     differentiate = by_name(gradient, GRADIENTS, "gradient")
+    _check_transforms((y0, t0, t_eval, *problem.params), by_graph=differentiate is GRADIENTS["backprop"])
     if len(y0):
         _check_field(problem, y0, t0, needs_params=differentiate is not GRADIENTS["backprop"])
     answer = _solve_sides(differentiate, problem, state, t0, t_eval)
@@ -232,6 +233,18 @@ def _parameters(field: object, params: Iterable[Tensor] | None) -> tuple[Tensor,
     if params is None:
         params = owner.parameters() if isinstance(owner, nn.Module) else ()
     return tuple(param for param in params if param.requires_grad)
+
+
+def _check_transforms(inputs: Iterable[Tensor], *, by_graph: bool) -> None:
+    """Say what works inside torch.func, before torch says it in words of its own machinery."""
+    inputs = tuple(inputs)
+    if any(map(torch._C._functorch.is_batchedtensor, inputs)):
+        raise RuntimeError(
+            "solve_ivp does not run inside torch.func.vmap, as the number of steps depends on the values; it takes "
+            "many series at once: stack them along the first axis of y0"
+        )
+    if not by_graph and any(map(torch._C._functorch.is_gradtrackingtensor, inputs)):
+        raise RuntimeError("inside torch.func.grad, vjp, jvp and jacrev, solve with gradient='backprop'")
 
 
 def _check_field(problem: Problem, y0: Tensor, t0: Tensor, *, needs_params: bool) -> None:

@@ -179,8 +179,8 @@ class PIController:
 
     def next_step(self, h: Tensor, error_ratio: Tensor, state: Tensor) -> StepDecision:
         accept = error_ratio <= 1  # False for NaN
-        if self.min_step:
-            accept |= (h <= self.min_step) & torch.isfinite(error_ratio)
+        if self.min_step:  # a hundredth more, by which the loop may stretch a last step
+            accept |= (h <= 1.01 * self.min_step) & torch.isfinite(error_ratio)
         alpha = 1 / self.order - 0.75 * self.beta if self.alpha is None else self.alpha
         ratio = error_ratio.to(h.dtype).clamp(min=1e-10)
         factor, past = self.safety * ratio**-alpha, self._from_the_past(state)
