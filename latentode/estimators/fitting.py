@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentode.exceptions import DataError
+from latentode.exceptions import DataError, SolverError
 from latentode.models.latent_ode import LatentODE, LatentODELoss
 from latentode.seeding import torch_generator
 from latentode.series import (
@@ -192,6 +192,11 @@ def train(
 
     Every validation pass cuts the same pieces and draws the same posterior samples, with the full weight of the
     KL term, so that its losses can be compared.
+
+    Raises
+    ------
+    SolverError
+        When the differential equation of some series could not be solved.
     """
     batches = Batches(data.train, batch_size, data.window, rng)
     generator, validation_seed = torch_generator(rng), int(rng.integers(2**62))
@@ -214,13 +219,19 @@ def train(
         own.append(BestWeights())
         if early_stopping:
             own.append(EarlyStopping(patience or max(10, epochs // 5)))
-    return Trainer(epochs, lr=lr, callbacks=[*own, *callbacks]).fit(
-        objective.model,
-        lambda epoch: batches,
-        loss=loss,
-        validation_batches=fixed,
-        validation_loss=validation_loss,
-    )
+    trainer = Trainer(epochs, lr=lr, callbacks=[*own, *callbacks])
+    try:
+        return trainer.fit(
+            objective.model,
+            lambda epoch: batches,
+            loss=loss,
+            validation_batches=fixed,
+            validation_loss=validation_loss,
+        )
+    except SolverError as error:
+        raise SolverError(
+            f"the dynamics could not be solved in training: try a smaller lr, or a solver with fixed steps ({error})"
+        ) from error
 
 
 class _FixedPasses:

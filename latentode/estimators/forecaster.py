@@ -113,7 +113,8 @@ class Forecaster:
             posterior = self.model.posterior(affine.apply(piece.context))
             eps = noise(positions[index]).to(self.device, posterior.mean.dtype)
             since = torch.as_tensor(times, device=self.device) - piece.origin[:, None]
-            prediction = Prediction(self.model(posterior, eps, since, piece.origin), affine)
+            params = self.model(posterior, eps, since, piece.origin, asked.ids[index].tolist())
+            prediction = Prediction(params, affine)
             answer = readout(self.model.likelihood, prediction).cpu().double().numpy()  # (..., n, Q, D)
             found.append(answer[..., valid, :])
             rows.append(_rows(asked, index))

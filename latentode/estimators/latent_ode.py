@@ -628,7 +628,9 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
 
     def _queries_to_draw(self, df: pd.DataFrame, times: pd.DataFrame, names: list[Any]) -> pd.DataFrame:
         """The rows of a table of times that ask about the series drawn."""
-        keys = self.layout_.query_keys(times, self.layout_.read(df))
+        table = self.layout_.read(df)
+        self.layout_.read_queries(times, table)  # refuses bad times of series that are not drawn, too
+        keys = self.layout_.query_keys(times, table)
         return keys[keys[self.layout_.id_col].isin(names)]
 
     def _times_to_draw(self, df: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -83,7 +83,9 @@ class LatentODE(nn.Module):
         """Posterior of the state at the first row of each context, (N, L)."""
         return self.encoder(context.times, context.values, context.mask, context.lengths)
 
-    def states(self, z0: Tensor, times: Tensor, origin: Tensor) -> Tensor:
+    def states(
+        self, z0: Tensor, times: Tensor, origin: Tensor, names: Sequence[object] | None = None
+    ) -> Tensor:
         """Latent states at the query times.
 
         Parameters
@@ -94,6 +96,8 @@ class LatentODE(nn.Module):
             Query times since the origin, in model time, in any order, also before it.
         origin : Tensor (N,), float64
             Model time of the origins; a time-dependent field sees it.
+        names : sequence of N objects, optional
+            What the series are called in errors; default: their position.
 
         Returns
         -------
@@ -111,13 +115,22 @@ class LatentODE(nn.Module):
             z0.reshape(-1, latent_dim),
             (times + start[:, None]).repeat(n_samples, 1),
             t0=start.repeat(n_samples),
+            throw=False,
             **self.options.arguments(),
         )
+        solution.raise_for_status(list(range(n_series) if names is None else names) * n_samples)
         return solution.y.reshape(n_samples, n_series, times.shape[1], latent_dim)
 
-    def forward(self, posterior: Normal, eps: Tensor, times: Tensor, origin: Tensor) -> Tensor:
+    def forward(
+        self,
+        posterior: Normal,
+        eps: Tensor,
+        times: Tensor,
+        origin: Tensor,
+        names: Sequence[object] | None = None,
+    ) -> Tensor:
         """Likelihood parameters (K, N, T, n_out) at the query times, for standard normal `eps` (K, N or 1, L)."""
-        return self.decoder(self.states(posterior.sample(eps), times, origin))
+        return self.decoder(self.states(posterior.sample(eps), times, origin, names))
 
     def loss(
         self,
