@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
-from latentode.estimators import LatentODERegressor
-from latentode.solve import solve_ivp
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from latentode.estimators import LatentODERegressor
+    from latentode.solve import solve_ivp
 
 __version__ = "0.1.0"
 __all__ = ["LatentODERegressor", "solve_ivp"]
+
+_HOMES = {"LatentODERegressor": "latentode.estimators", "solve_ivp": "latentode.solve"}
+
+
+def __getattr__(name: str) -> Any:
+    # torch, pandas and scikit-learn take seconds to import: the command line answers before that
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

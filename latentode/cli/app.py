@@ -50,7 +50,9 @@ def demo(
     if not picture.parent.is_dir():
         raise typer.BadParameter(f"the folder {picture.parent} does not exist", param_hint="--out")
     began = time.perf_counter()
-    typer.echo(f"latentode demo: {data.value}{' (quick)' if quick else ''}", err=True)
+    typer.echo(
+        f"latentode demo: {data.value}{' (quick)' if quick else ''}; loading torch, then training", err=True
+    )
     from latentode.cli.demos import DEMOS  # torch takes seconds to import: say something first
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -322,7 +323,7 @@ def test_a_target_with_the_name_of_an_answers_column_is_refused_there(name, meth
 FAR_TEXT = (
     r"times reach [\d.e+]+ training spans beyond the observations \(one span is [\d.]+ in the unit of the time "
     r"column\): "
-    "the model has never seen such distances; beyond 100 spans the forecast keeps its last value"
+    r"the model has never seen such distances; beyond [\d.]+ spans the forecast keeps its last value"
 )
 CALLS = {
     "predict": lambda model, df, times: model.predict(df, times),
@@ -366,6 +367,26 @@ def test_far_answers_take_no_more_steps_than_the_farthest(fitted, table):
     finally:
         handle.remove()
     assert 0 < len(calls) - far <= far + 5
+
+
+class Turning(torch.nn.Module):
+    """Turns round and round, once per unit of model time."""
+
+    time_dependent = False
+
+    def forward(self, t: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        return 2 * np.pi * torch.stack([z[:, 1], -z[:, 0], -0.01 * z[:, 2]], dim=1)
+
+
+def test_far_answers_of_fast_dynamics_are_finite_too(table, monkeypatch):
+    """Series that last long in model time, and turn there: a solve over a hundred of them would not end."""
+    monkeypatch.setattr("latentode.series.scaling.SPAN", 60.0)
+    model = small(max_epochs=1, solver="rk4", step_size=5.0).fit(table)
+    model.model_.options = replace(model.model_.options, solver="dopri5", step_size=None)
+    model.model_.field = Turning()
+    with pytest.warns(LatentODEWarning, match=FAR_TEXT):
+        answer = model.predict(table[table["id"] == 0], [4e3])
+    assert np.isfinite(numbers(answer)).all()
 
 
 def test_rows_that_only_ask_are_no_observations_to_be_far_from(fitted, table):
