@@ -48,9 +48,10 @@ def _rate(event: Event, t: Tensor, y: Tensor, slope: Tensor) -> Tensor:
     t, y = t.clone().requires_grad_(), y.clone().requires_grad_()
     with torch.enable_grad():
         value = event(t, y)
-    if not value.requires_grad:
+        total = value.sum()
+    if not total.requires_grad:
         return torch.zeros_like(value)
-    of_t, of_y = torch.autograd.grad(value.sum(), (t, y), allow_unused=True)
+    of_t, of_y = torch.autograd.grad(total, (t, y), allow_unused=True)
     rate = torch.zeros_like(value) if of_t is None else of_t.to(value.dtype)
     return rate if of_y is None else rate + (of_y * slope).sum(dim=1)
 
