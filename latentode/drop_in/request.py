@@ -71,9 +71,11 @@ class Request:
     norm: Callable[..., Any]
     callbacks: Callbacks
 
-    def field(self, t: Tensor, row: Tensor) -> Tensor:
-        """The caller's function as a field on rows, asked with a scalar time."""
-        slope = self.func(t[0].to(self.layout.real_dtype), self.layout.unpack(row[0]))
+    def field(self, t: Tensor, rows: Tensor) -> Tensor:
+        """The caller's function as a field on rows, asked with a scalar time; gradients may ask for many times."""
+        if len(rows) > 1:
+            return torch.cat([self.field(*pair) for pair in zip(t.split(1), rows.split(1))])
+        slope = self.func(t[0].to(self.layout.real_dtype), self.layout.unpack(rows[0]))
         return self.layout.pack(slope, "func(t, y)")
 
 

@@ -11,7 +11,7 @@ from tolerances import EXACT_GRADIENT, ROUNDING, TIGHT
 from torch import nn
 
 import latentode.drop_in as ours
-from latentode.drop_in.request import ON_A_GRID
+from latentode.drop_in.request import ON_A_GRID, prepare
 from latentode.solvers import SOLVERS
 
 odeint, odeint_adjoint = ours.odeint, ours.odeint_adjoint
@@ -212,3 +212,12 @@ def test_one_tolerance_per_element():
     rtol = torch.full((2, 3), 1e-10, dtype=torch.float64)
     a = odeint(Field(), states()[0], UP, rtol=rtol, atol=1e-10)
     assert torch.equal(a, odeint(Field(), states()[0], UP, rtol=1e-10, atol=1e-10))
+
+
+def test_the_field_answers_for_many_times_too():
+    """Gradients may ask for several times at once, each with its row."""
+    request = prepare(Field(), states()[0], UP, 1e-7, 1e-9, None, None)
+    rows = torch.stack([request.row[0], 2 * request.row[0], 3 * request.row[0]])
+    together = request.field(UP[:3], rows)
+    alone = [request.field(UP[i : i + 1], rows[i : i + 1]) for i in range(3)]
+    assert torch.equal(together, torch.cat(alone))
