@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from latentode.gradients import GRADIENTS, Gradient, Problem
+from latentode.gradients.event import through_event
 from latentode.solvers import CONTROLLERS, SOLVERS, ExplicitRK, FixedStep, Solution
-from latentode.solvers.integrate import Integration
+from latentode.solvers.integrate import Integration, integrate
+from latentode.solvers.solution import Status
 from latentode.solvers.step_size import Controller
 
 
@@ -34,6 +36,7 @@ def solve_ivp(
     params: Iterable[Tensor] | None = None,
     max_steps: int = 10_000,
     throw: bool = True,
+    event: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Solution:
     """Solve dy/dt = field(t, y) for N series at once, each on its own clock.
 
@@ -77,11 +80,18 @@ def solve_ivp(
     throw : bool, default True
         Whether a series that cannot be solved raises; otherwise its `status` says so and the values that it did not
         reach are NaN.
+    event : callable, optional
+        `g(t, y) -> (n,)` with t and y as for the field: every series stops where the sign of its own number changes,
+        or at once where it is 0 at t0. The change is seen between the ends of an accepted step, and its time found on
+        the dense output. The query times must lie on one side of t0; those beyond the event are answered with NaN.
+        The solve is done twice, first to find the events. Their times have first derivatives with respect to
+        all, also to what `g` uses.
 
     Returns
     -------
     Solution
-        t (N, T), y (N, T, *state), status, t_reached and stats per series.
+        t (N, T), y (N, T, *state), status, t_reached and stats per series; with `event`, event_times (N,) and
+        event_states (N, *state).
 
     Raises
     ------
@@ -126,13 +136,21 @@ def solve_ivp(
     _check_transforms((y0, t0, t_eval, *problem.params), by_graph=differentiate is GRADIENTS["backprop"])
     if len(y0):
         _check_field(problem, y0, t0, needs_params=differentiate is not GRADIENTS["backprop"])
-    answer = _solve_sides(differentiate, problem, state, t0, t_eval)
+    times = states = None
+    if event is None:
+        answer = _solve_sides(differentiate, problem, state, t0, t_eval)
+    else:
+        flat_event = _FlatEvent(event, y0.shape[1:], y0.dtype)
+        answer, times, states = _solve_to_event(differentiate, problem, flat_event, state, t0, t_eval)
+        states = states.reshape(y0.shape)
     solution = Solution(
         t=t_eval,
         y=answer.y.reshape(*t_eval.shape, *y0.shape[1:]),
         status=answer.status,
         t_reached=answer.t_reached,
         stats={"n_steps": answer.n_steps, "n_accepted": answer.n_accepted, "n_evals": answer.n_evals},
+        event_times=times,
+        event_states=states,
     )
     return solution.raise_for_status() if throw else solution
 
@@ -160,6 +178,24 @@ class _FlatField:
         if len(self.shape) == 1:
             return self.field(t.to(self.dtype), y)
         return self.field(t.to(self.dtype), y.reshape(len(y), *self.shape)).reshape(y.shape)
+
+
+class _FlatEvent:
+    """The user's event function on a flat state, with time in the dtype of the state."""
+
+    def __init__(
+        self, event: Callable[[Tensor, Tensor], Tensor], shape: torch.Size, dtype: torch.dtype
+    ) -> None:
+        self.event, self.shape, self.dtype = event, shape, dtype
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        value = self.event(t.to(self.dtype), y.reshape(len(y), *self.shape))
+        if not isinstance(value, Tensor) or value.shape != t.shape or not value.is_floating_point():
+            got = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(
+                f"event(t, y) must return one floating-point number per series, {tuple(t.shape)}; it returned {got}"
+            )
+        return value
 
 
 def _check_state(y0: Tensor) -> Tensor:
@@ -340,3 +376,56 @@ def _solve_in_order(
     y, run = gradient(problem, y0, t0, t_eval.gather(1, order))
     back = order.argsort(dim=1)[..., None].expand(*order.shape, y.shape[2])
     return y.gather(1, back), run
+
+
+def _solve_to_event(
+    gradient: Gradient, problem: Problem, event: _FlatEvent, y0: Tensor, t0: Tensor, t_eval: Tensor
+) -> tuple[_Answer, Tensor, Tensor]:
+    """The answer up to the events, and the times (N,) and flat states (N, D) of these, NaN where there are none."""
+    way = (t_eval - t0[:, None]).detach()
+    if bool(((way < 0).any(dim=1) & (way > 0).any(dim=1)).any()):
+        raise ValueError(
+            "with event= the query times of a series must lie on one side of its t0: solve both sides one by one"
+        )
+    search = _search(problem, event, y0, t0, t_eval, way)
+    found = search.status == int(Status.EVENT)
+    stop = torch.where(found, search.t_reached, torch.nan)
+    beyond = way.abs() > (stop - t0.detach()).abs()[:, None]
+    queries = torch.cat([t_eval.masked_fill(beyond, torch.nan), stop[:, None]], dim=1)
+    answer = _solve_sides(gradient, problem, y0, t0, queries)
+    rows = torch.nonzero(found & (answer.status == 0))[:, 0]
+    times, states = torch.full_like(t0, torch.nan), torch.full_like(y0, torch.nan)
+    if len(rows):
+        time, state = through_event(event, problem.field, t0[rows], stop[rows], answer.y[rows, -1])
+        times, states = times.index_copy(0, rows, time), states.index_copy(0, rows, state)
+    status = torch.where(answer.status == 0, search.status, answer.status)
+    until = _Answer(
+        answer.y[:, :-1],
+        status,
+        torch.where(status == 0, answer.t_reached, torch.where(found, stop, answer.t_reached)),
+        answer.n_steps + search.n_steps,
+        answer.n_accepted + search.n_accepted,
+        answer.n_evals + search.n_evals,
+    )
+    return until, times, states
+
+
+@torch.no_grad()
+def _search(
+    problem: Problem, event: _FlatEvent, y0: Tensor, t0: Tensor, t_eval: Tensor, way: Tensor
+) -> Integration:
+    """Solve to the last query time or the event, whichever comes first."""
+    if not t_eval.shape[1]:
+        t_eval, way = t0[:, None] * torch.nan, t0[:, None] * torch.nan
+    last = way.abs().nan_to_num(nan=-1.0).argmax(dim=1, keepdim=True)
+    return integrate(
+        problem.field,
+        y0,
+        t0,
+        t_eval.gather(1, last),
+        method=problem.method,
+        controller=problem.controller,
+        max_steps=problem.max_steps,
+        keep_steps=False,
+        event=event,
+    )

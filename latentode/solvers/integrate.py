@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentode.solvers.event import Event, EventWatch
 from latentode.solvers.explicit_rk import ExplicitRK, Field, StepResult
 from latentode.solvers.interpolation import Pieces, interpolate
 from latentode.solvers.solution import Status
@@ -137,6 +138,7 @@ def integrate(
     controller: Controller,
     max_steps: int,
     keep_steps: bool = True,
+    event: Event | None = None,
 ) -> Integration:
     """Solve dy/dt = field(t, y) from (t0, y0) to the query times of every series.
 
@@ -152,6 +154,9 @@ def integrate(
         Steps, accepted or not, that a series may take.
     keep_steps : bool
         Whether to return every accepted step; otherwise those that answer a query time.
+    event : callable, optional
+        (t (n,), y (n, D)) -> (n,): every series ends where its sign changes, with Status.EVENT and that time as
+        `t_reached`. Query times up to the end of the step around it are answered.
     """
     with torch.no_grad():
         queries = _Queries.of(t0, t_eval)
@@ -159,6 +164,7 @@ def integrate(
     started, slope = _first_slopes(field, y0, t0, queries.asked > 0, method, results)
     front = _begin(field, y0, t0, t_eval, queries, started, slope, method, controller, results)
     log = _Log([], [], [])
+    watch = None if event is None else _begin_watch(event, front, results)
     attempts = 0  # the same for all: who is still under way has taken part in every round
     while len(front.rows):
         attempts += 1
@@ -173,11 +179,17 @@ def integrate(
         if chosen is not None:
             step = _only(chosen, step, ratio, method, field, t, front, signed)
         record(front, log, step, decision.accept, chosen, reached, signed, last, keep_steps)
+        y_before = front.y
         advance(front, step, decision, chosen, reached)
         with torch.no_grad():
+            if watch is not None:
+                end_at_event(front, watch, step, chosen, t, y_before, signed)
             leaving = retire(front, results, decision.accept, ratio, controller.adaptive, attempts, max_steps)
         if leaving is not None:
             front.keep(~leaving)
+    if watch is not None and watch.crossings:
+        rows, times = watch.times()
+        results.status[rows], results.t_reached[rows] = int(Status.EVENT), times
     results.n_evals += results.n_steps * method.evaluations_per_step
     first_slope = torch.zeros_like(y0).index_copy(0, started, slope)
     coefficients, pieces = _assemble(log, y0, first_slope, t0, queries.at_start, t_eval.shape[1])
@@ -369,6 +381,37 @@ def retire(
     results.n_steps.index_fill_(0, rows, attempts)
     results.n_accepted.index_copy_(0, rows, front.accepted.index_select(0, which))
     return leaving
+
+
+def _begin_watch(event: Event, front: _Front, results: _Results) -> EventWatch:
+    """A watch over all series; those whose event is at t0 leave at once."""
+    with torch.no_grad():
+        watch = EventWatch(event, len(results.status))
+        if len(front.rows):
+            at_start = watch.begin(front.rows, front.t0, front.y)
+            results.status[front.rows[at_start]] = int(Status.EVENT)
+            front.keep(~at_start)
+    return watch
+
+
+def end_at_event(
+    front: _Front,
+    watch: EventWatch,
+    step: StepResult,
+    chosen: Tensor | None,
+    t: Tensor,
+    y: Tensor,
+    h: Tensor,
+) -> None:
+    """Let the step from (t, y) by h be the last one of the series whose event changed its sign in it."""
+    where = torch.arange(len(front.rows), device=t.device) if chosen is None else chosen
+    if not len(where):
+        return
+    t_end = (front.t0 + front.direction * front.elapsed)[where]
+    polynomial = torch.cat([y[where][None], step.dense])
+    crossed = watch.after(front.rows[where], t[where], h[where], t_end, step.y, polynomial)
+    ended = where[crossed]
+    front.span = front.span.index_copy(0, ended, front.elapsed[ended])
 
 
 def _assemble(
