@@ -2,7 +2,7 @@
 
 Left and middle: relative error at the end against evaluations of the field, one point per tolerance (or fixed step
 size), on a smooth problem and on a stiff-ish one. Lower left is better. Right: milliseconds of a forward and a backward
-pass, and the numbers that autograd keeps between them. What to take from it:
+pass, and the numbers that autograd saves between them. What to take from it:
 
 - `dopri5` or `tsit5` for three to eight digits; `dopri8` for more; `bosh3` or `adaptive_heun` for one or two.
 - Fixed steps only where the work per series must be known beforehand.
@@ -69,7 +69,7 @@ def work_and_precision(
 
 
 def cost_of_gradient(gradient: str, rounds: int) -> tuple[float, int]:
-    """Milliseconds of forward and backward (the best of some rounds), and numbers kept between them."""
+    """Milliseconds of forward and backward (the best of some rounds), and numbers that autograd saves between them."""
     torch.manual_seed(0)
     field = nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 4)).double()
     y0 = torch.randn(64, 4, dtype=torch.float64)
@@ -94,10 +94,11 @@ def cost_of_gradient(gradient: str, rounds: int) -> tuple[float, int]:
 
 def draw_work(ax: Axes, problem: str, curves: dict[str, list[Point]]) -> None:
     for i, (solver, points) in enumerate(curves.items()):
-        if points:
-            ax.loglog(
-                *zip(*points), marker="osv^D"[i // 10 % 5], ms=4, lw=1.2, color=f"C{i % 10}", label=solver
-            )
+        evaluations, errors = (
+            zip(*points) if points else ((), ())
+        )  # without points it still stands in the legend
+        style = {"marker": "osv^D"[i // 10 % 5], "color": f"C{i % 10}", "ms": 4, "lw": 1.2}
+        ax.loglog(evaluations, errors, label=solver, **style)
     ax.set(title=problem, xlabel="evaluations of the field", ylabel="relative error at the end")
     ax.grid(alpha=0.3)
     ax.legend(fontsize=7, ncols=2)
@@ -106,7 +107,7 @@ def draw_work(ax: Axes, problem: str, curves: dict[str, list[Point]]) -> None:
 def draw_gradients(ax: Axes, costs: dict[str, tuple[float, int]]) -> None:
     for i, (gradient, (milliseconds, numbers)) in enumerate(costs.items()):
         ax.loglog([milliseconds], [numbers], "o", ms=9, color=f"C{i}", label=gradient)
-    ax.set(title="gradients", xlabel="forward and backward, ms", ylabel="numbers kept for the backward pass")
+    ax.set(title="gradients", xlabel="forward and backward, ms", ylabel="numbers that autograd saves")
     ax.margins(0.4)
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8)

@@ -92,9 +92,9 @@ def test_t_in_the_thousands_with_a_float32_state(start):
 
 
 def test_long_spans():
-    """A thousand turns: the error grows with the tolerance of each, and no faster than the square of their number."""
+    """A hundred turns: the error grows with their number, not faster."""
     turn = double([[0.0, -1.0], [1.0, 0.0]])
-    span = 2 * math.pi * 1000
+    span = 2 * math.pi * 100
     found = solve_ivp(
         lambda t, y: y @ turn.T,
         double([[1.0, 0.0]]),
