@@ -247,20 +247,21 @@ def _controller(
     step_size: float | None,
     bounds: dict[str, Any],
 ) -> Controller:
-    choice = by_name(choice or "pi", CONTROLLERS, "controller")
-    if step_size is None and choice in CONTROLLERS.values():
+    chosen = by_name(choice or "pi", CONTROLLERS, "controller")
+    named = chosen in CONTROLLERS.values()
+    if named and step_size is None:
         if method.tableau.b_error is None:
             adaptive = [key for key, other in SOLVERS.items() if other.tableau.b_error is not None]
             raise ValueError(
                 f"solver {name!r} has no error estimate and needs step_size=; adaptive solvers are {adaptive}"
             )
-        return choice(**tolerances, order=method.tableau.error_order + 1, **bounds)
+        return chosen(**tolerances, order=method.tableau.error_order + 1, **bounds)
     if bounds != {"initial_step": None, "min_step": 0.0, "max_step": math.inf}:
         raise ValueError(
             "first_step, min_step and max_step are for adaptive steps: leave them out beside step_size=, or give "
             "them to the controller itself"
         )
-    return FixedStep(step_size) if choice in CONTROLLERS.values() else choice
+    return FixedStep(step_size) if named and step_size is not None else chosen
 
 
 def _parameters(field: object, params: Iterable[Tensor] | None) -> tuple[Tensor, ...]:
