@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def co2(quick: bool, seed: int, data_home: Path | None) -> DemoResult:
         "series mean": rmse(rest, baselines.series_mean(known, rest, ["co2"])),
         "last year again": rmse(rest, baselines.last_year(known, rest, ["co2"])),
     }
-    whole = ForecastTables.of(model, known, table[table["time"] > cut - pd.DateOffset(years=3)])
+    whole = ForecastTables.of(model, known, table[table["time"] > cut - pd.DateOffset(years=1)])
     figure = long_series_picture(
         known,
         whole.mean,
@@ -105,7 +105,7 @@ def co2(quick: bool, seed: int, data_home: Path | None) -> DemoResult:
     return DemoResult(figure, _report("last 5 years", "RMSE [ppm]", errors, forecast.coverage(rest)))
 
 
-CO2_EPOCHS = 500
+CO2_EPOCHS = 600
 
 
 def physionet2012(quick: bool, seed: int, data_home: Path | None) -> DemoResult:
@@ -167,9 +167,15 @@ PHYSIONET_EPOCHS = 8
 _SHOWN_CHANNELS = ["HR", "MAP", "Temp", "GCS"]
 
 
-def _well_observed(stays: pd.DataFrame, channels: Sequence[str], n: int) -> list[int]:
-    """The stays in which the scarcest of these channels is observed most often."""
-    counts = stays.groupby("id")[list(channels)].count().min(axis=1)
+def _well_observed(stays: pd.DataFrame, channels: list[str], n: int) -> list[int]:
+    """The stays in which the scarcest of these channels is observed most often.
+
+    Those with values eight standard deviations out (a temperature of −18 °C) are passed over: they would flatten the
+    picture.
+    """
+    far = ((stays[channels] - stays[channels].mean()) / stays[channels].std()).abs().max(axis=1) > 8
+    stays = stays[~stays["id"].isin(stays.loc[far, "id"])]
+    counts = stays.groupby("id")[channels].count().min(axis=1)
     return [int(stay) for stay in counts.sort_values(ascending=False, kind="stable").index[:n]]
 
 

@@ -27,7 +27,7 @@ from latentode.series import (
 )
 from latentode.training import BestWeights, Callback, EarlyStopping, History, ProgressBar, Trainer, linear
 
-DEFAULT_STEPS = 3000  # optimiser steps that `max_epochs=None` aims at
+DEFAULT_STEPS = 2000  # optimiser steps that `max_epochs=None` aims at
 SHORTEST_PIECE = 0.1  # of a series' rows: what random pieces begin with
 LARGEST_TIME_SHARE = 1 / 3  # of a single series that may be held out for validation
 

@@ -36,7 +36,10 @@ from latentode.training import Callback
 
 POSTERIOR_SAMPLES = 32  # quasi-random draws that means and quantiles mix over
 FAR = 10.0  # training spans beyond the context from which a forecast is called far, with a warning
-FARTHEST = 100.0  # training spans beyond which a forecast stays where it is
+FARTHEST = 100.0  # training spans beyond which a forecast stays where it is,
+FARTHEST_UNITS = (
+    1000.0  # or model time, if that is less (but not less than FAR): some thousand steps of a solver
+)
 
 
 class LatentODERegressor(RegressorMixin, BaseEstimator):
@@ -102,7 +105,7 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         With `context="random"`, share of the planned epochs over which the pieces grow from a tenth of a series to
         the whole of it; 0 has whole ones from the beginning. More helps where a series turns many times.
     max_epochs : int, optional
-        Passes over the training series; default: as many as make about 3,000 steps of the optimiser.
+        Passes over the training series; default: as many as make about 2,000 steps of the optimiser.
     batch_size : int, default 50
         Series per optimiser step.
     lr : float, default 0.01
@@ -568,22 +571,22 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         return self._forecaster.predict(table, queries, noise, readout)
 
     def _within_reach(self, table: SeriesTable, queries: SeriesTable) -> SeriesTable:
-        """Warn of far queries, and hold the forecast where it is beyond `FARTHEST` training spans."""
+        """Warn of far queries, and hold the forecast where it is beyond the farthest distance worth a solve."""
         seen = observed_rows(table)  # rows that only ask for a forecast reach nowhere
         first, last = seen.times[seen.offsets[:-1]], seen.times[seen.offsets[1:] - 1]
         first, last = first[queries.series], last[queries.series]
         beyond = np.maximum(queries.times - last, first - queries.times) / self._span
         if not (beyond > FAR).any():
             return queries
+        reach = np.clip(FARTHEST_UNITS * self.time_scale_.unit, FAR * self._span, FARTHEST * self._span)
         unit = "in the unit of the time column" if self.layout_.time_kind == "numeric" else "seconds"
         warnings.warn(
             f"times reach {beyond.max():.3g} training spans beyond the observations (one span is {self._span:g} "
-            f"{unit}): the model has never seen such distances; beyond {FARTHEST:g} spans the forecast keeps its "
-            "last value",
+            f"{unit}): the model has never seen such distances; beyond {reach / self._span:.3g} spans the forecast "
+            "keeps its last value",
             LatentODEWarning,
             stacklevel=4,
         )
-        reach = FARTHEST * self._span
         return replace(queries, times=np.clip(queries.times, first - reach, last + reach))
 
     def _quantiles(self, table: SeriesTable, queries: SeriesTable, levels: Sequence[float]) -> NDArray:

@@ -7,6 +7,7 @@ sizes, except of a last step that is cut at a query time, and all decisions are 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -99,13 +100,31 @@ class _Results:
 
 @dataclass
 class _Log:
-    """Polynomials (1 + degree, n, D) of the first slopes and of the accepted steps, and what they answer."""
+    """Accepted steps with their polynomials (1 + degree, n, D), and how many query times these answer (n,)."""
 
-    started: Tensor  # (n,) positions of the series with a first slope
-    slope: Tensor  # (n, D)
     steps: list[AcceptedSteps]
     polynomials: list[Tensor]
-    answers: list[Tensor]  # (n,) each: how many query times lie inside
+    answers: list[Tensor]
+
+
+class _Queries(NamedTuple):
+    """Query times of N series, counted from t0.
+
+    `distance` (N, T) is inf where nothing is asked, `direction` (N,) that of time; `asked` and `at_start` (N,): how
+    many there are, and how many of them equal t0.
+    """
+
+    distance: Tensor
+    direction: Tensor
+    asked: Tensor
+    at_start: Tensor
+
+    @classmethod
+    def of(cls, t0: Tensor, t_eval: Tensor) -> _Queries:
+        offset = t_eval - t0[:, None]
+        direction = torch.where((offset < 0).any(dim=1), -1.0, 1.0).to(t0.dtype)
+        distance = (offset * direction[:, None]).nan_to_num_(nan=torch.inf)
+        return cls(distance, direction, torch.isfinite(distance).sum(dim=1), (distance == 0).sum(dim=1))
 
 
 def integrate(
@@ -135,9 +154,11 @@ def integrate(
         Whether to return every accepted step; otherwise those that answer a query time.
     """
     with torch.no_grad():
-        distance, direction = _distances(t0, t_eval)
+        queries = _Queries.of(t0, t_eval)
         results = _nothing_known(t0)
-    front, log = _begin(field, y0, t0, t_eval, distance, direction, method, controller, results)
+    started, slope = _first_slopes(field, y0, t0, queries.asked > 0, method, results)
+    front = _begin(field, y0, t0, t_eval, queries, started, slope, method, controller, results)
+    log = _Log([], [], [])
     attempts = 0  # the same for all: who is still under way has taken part in every round
     while len(front.rows):
         attempts += 1
@@ -150,7 +171,7 @@ def integrate(
             reached = torch.where(last, front.span, front.elapsed + h)
             chosen = None if bool(decision.accept.all()) else torch.nonzero(decision.accept)[:, 0]
         if chosen is not None:
-            step = _only(chosen, step, method, field, t, front, signed)
+            step = _only(chosen, step, ratio, method, field, t, front, signed)
         record(front, log, step, decision.accept, chosen, reached, signed, last, keep_steps)
         advance(front, step, decision, chosen, reached)
         with torch.no_grad():
@@ -158,8 +179,9 @@ def integrate(
         if leaving is not None:
             front.keep(~leaving)
     results.n_evals += results.n_steps * method.evaluations_per_step
-    coefficients, pieces = _assemble(log, y0, t0, (distance == 0).sum(dim=1), t_eval.shape[1])
-    return Integration(coefficients, pieces, log.steps, log.started, **vars(results))
+    first_slope = torch.zeros_like(y0).index_copy(0, started, slope)
+    coefficients, pieces = _assemble(log, y0, first_slope, t0, queries.at_start, t_eval.shape[1])
+    return Integration(coefficients, pieces, log.steps, started, **vars(results))
 
 
 def _nothing_known(t0: Tensor) -> _Results:
@@ -167,11 +189,23 @@ def _nothing_known(t0: Tensor) -> _Results:
     return _Results(counts[0], t0.detach().clone(), *counts[1:])
 
 
-def _distances(t0: Tensor, t_eval: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance of every query time from t0 (inf where there is none), and the direction of time (N,)."""
-    offset = t_eval - t0[:, None]
-    direction = torch.where((offset < 0).any(dim=1), -1.0, 1.0).to(t0.dtype)
-    return (offset * direction[:, None]).nan_to_num(nan=torch.inf), direction
+def _first_slopes(
+    field: Field, y0: Tensor, t0: Tensor, wanted: Tensor, method: ExplicitRK, results: _Results
+) -> tuple[Tensor, Tensor]:
+    """Positions (n,) of the wanted series whose state and slope at t0 are finite, and their slopes (n, D)."""
+    wanted = wanted & torch.isfinite(y0.detach()).all(dim=1)
+    rows = torch.nonzero(wanted)[:, 0]
+    results.n_evals += wanted
+    if not len(rows):
+        return rows, y0.index_select(0, rows)
+    slope = method.start(field, t0.index_select(0, rows), y0.index_select(0, rows))
+    finite = torch.isfinite(slope.detach()).all(dim=1)
+    if bool(finite.all()):
+        return rows, slope
+    rows = rows[finite]
+    if torch.is_grad_enabled() and len(rows):  # once more, for a graph without infinite values: see `_only`
+        return rows, method.start(field, t0.index_select(0, rows), y0.index_select(0, rows))
+    return rows, slope.detach()[finite]
 
 
 def _begin(
@@ -179,53 +213,43 @@ def _begin(
     y0: Tensor,
     t0: Tensor,
     t_eval: Tensor,
-    distance: Tensor,
-    direction: Tensor,
+    queries: _Queries,
+    started: Tensor,
+    slope: Tensor,
     method: ExplicitRK,
     controller: Controller,
     results: _Results,
-) -> tuple[_Front, _Log]:
-    """The series that have somewhere to go, with their first step sizes; the slopes of all that are asked for."""
-    with torch.no_grad():
-        asked = torch.isfinite(distance)
-        sound = torch.isfinite(y0).all(dim=1)
-        rows = torch.nonzero(asked.any(dim=1) & sound)[:, 0]
-        last_column = (asked.sum(dim=1) - 1).clamp(min=0)
-        results.n_evals[rows] += 1
-    carry = method.start(field, t0[rows], y0[rows]) if len(rows) else y0[rows]
-    finite = torch.isfinite(carry.detach()).all(dim=1)
-    if not bool(finite.all()):
-        sound[rows[~finite]] = False
-        rows = rows[finite]
-        carry = method.start(field, t0[rows], y0[rows]) if torch.is_grad_enabled() else carry[finite]
-    log = _Log(rows, carry, [], [], [])
-    with torch.no_grad():
-        ahead = asked & (distance > 0)
-        results.status[ahead.any(dim=1) & ~sound] = int(Status.NON_FINITE)
-        moving = ahead.any(dim=1)[rows]
-        rows = rows[moving]
-    t0, y, carry, direction = t0[rows], y0[rows], carry[moving], direction[rows]
-    span = (t_eval[rows, last_column[rows]] - t0) * direction if len(rows) else t0
-    with torch.no_grad():
-        h, control = (
-            controller.first_step(method, field, t0, y, carry, direction * span) if len(rows) else (t0, t0)
-        )
+) -> _Front:
+    """The series that have somewhere to go, with their first step sizes."""
+    ahead = queries.asked > queries.at_start
+    results.status.masked_fill_(ahead, int(Status.NON_FINITE)).index_fill_(0, started, int(Status.SUCCESS))
+    moving = torch.nonzero(ahead.index_select(0, started))[:, 0]
+    carry, rows = slope.index_select(0, moving), started.index_select(0, moving)
+    t0, y, t_eval, distance, direction = (
+        x.index_select(0, rows) for x in (t0, y0, t_eval, queries.distance, queries.direction)
+    )
+    if not len(rows):
+        span = h = control = t0
+    else:
+        last = t_eval.gather(1, queries.asked.index_select(0, rows)[:, None] - 1)[:, 0]
+        span = (last - t0) * direction
+        with torch.no_grad():
+            h, control = controller.first_step(method, field, t0, y, carry, direction * span)
         results.n_evals[rows] += controller.first_step_evaluations
-    front = _Front(
+    return _Front(
         rows=rows,
         t0=t0,
         elapsed=torch.zeros_like(direction),
         span=span,
         direction=direction,
-        h=h.detach(),
+        h=h,
         y=y,
         carry=carry,
-        control=control.detach(),
-        queries=distance[rows],
-        next_query=(distance[rows] == 0).sum(dim=1),
+        control=control,
+        queries=distance,
+        next_query=queries.at_start.index_select(0, rows),
         accepted=torch.zeros_like(rows),
     )
-    return front, log
 
 
 def propose_step(front: _Front) -> tuple[Tensor, Tensor]:
@@ -239,18 +263,26 @@ def propose_step(front: _Front) -> tuple[Tensor, Tensor]:
 
 
 def _only(
-    chosen: Tensor, step: StepResult, method: ExplicitRK, field: Field, t: Tensor, front: _Front, h: Tensor
+    chosen: Tensor,
+    step: StepResult,
+    ratio: Tensor,
+    method: ExplicitRK,
+    field: Field,
+    t: Tensor,
+    front: _Front,
+    h: Tensor,
 ) -> StepResult:
     """The step of some of the series.
 
-    With a graph it is taken once more: in the graph of a rejected step infinite values may stand, and a gradient
-    of 0 times infinity would be NaN.
+    In a graph, it is taken once more if another one was not finite: a gradient of 0 times infinity would be NaN.
     """
-    if torch.is_grad_enabled() and len(chosen):
-        inputs = (x.index_select(0, chosen) for x in (t, front.y, h, front.carry))
-        return method.step(field, *inputs)
-    y, dense, carry = step.y.detach(), step.dense.detach(), step.carry.detach()
-    return StepResult(y[chosen], None, dense.index_select(1, chosen), carry[chosen])
+    if torch.is_grad_enabled() and not bool(torch.isfinite(ratio).all()):
+        if len(chosen):
+            inputs = (x.index_select(0, chosen) for x in (t, front.y, h, front.carry))
+            return method.step(field, *inputs)
+        step = StepResult(step.y.detach(), None, step.dense.detach(), step.carry.detach())
+    y, carry = step.y.index_select(0, chosen), step.carry.index_select(0, chosen)
+    return StepResult(y, None, step.dense.index_select(1, chosen), carry)
 
 
 def record(
@@ -328,23 +360,23 @@ def retire(
         leaving = torch.ones_like(done)
     elif not bool(leaving.any()):
         return None
-    status = torch.full_like(front.rows, int(Status.MAX_STEPS))
-    status[stuck] = int(Status.STEP_UNDERFLOW)
-    status[stuck & ~torch.isfinite(ratio)] = int(Status.NON_FINITE)
-    status[done] = int(Status.SUCCESS)
-    rows = front.rows[leaving]
-    results.status[rows] = status[leaving]
-    results.t_reached[rows] = t[leaving]
-    results.n_steps[rows] = attempts
-    results.n_accepted[rows] = front.accepted[leaving]
+    failure = torch.where(torch.isfinite(ratio), int(Status.STEP_UNDERFLOW), int(Status.NON_FINITE))
+    status = torch.where(stuck, failure, int(Status.MAX_STEPS)).masked_fill_(done, int(Status.SUCCESS))
+    which = torch.nonzero(leaving)[:, 0]
+    rows = front.rows.index_select(0, which)
+    results.status.index_copy_(0, rows, status.index_select(0, which))
+    results.t_reached.index_copy_(0, rows, t.index_select(0, which))
+    results.n_steps.index_fill_(0, rows, attempts)
+    results.n_accepted.index_copy_(0, rows, front.accepted.index_select(0, which))
     return leaving
 
 
-def _assemble(log: _Log, y0: Tensor, t0: Tensor, at_start: Tensor, n_queries: int) -> tuple[Tensor, Pieces]:
+def _assemble(
+    log: _Log, y0: Tensor, slope: Tensor, t0: Tensor, at_start: Tensor, n_queries: int
+) -> tuple[Tensor, Pieces]:
     """All polynomials in one tensor, and which of them answers which query time."""
     n = len(y0)
     degree = len(log.polynomials[0]) - 1 if log.polynomials else 1
-    slope = torch.zeros_like(y0).index_copy(0, log.started, log.slope)
     start = torch.stack([y0, slope, *[torch.zeros_like(y0)] * (degree - 1)])
     unknown = y0.new_full((degree + 1, 1, y0.shape[1]), torch.nan)
     coefficients = torch.cat([start, *log.polynomials, unknown], dim=1).transpose(0, 1).contiguous()
