@@ -190,12 +190,12 @@ def _controller(
 ) -> Controller:
     if step_size is not None:
         return FixedStep(step_size)
-    if method.tableau.b_error is None:
-        adaptive = [key for key, other in SOLVERS.items() if other.tableau.b_error is not None]
+    if method.error_order is None:
+        adaptive = [key for key, other in SOLVERS.items() if other.error_order is not None]
         raise ValueError(
             f"solver {name!r} has no error estimate and needs step_size=; adaptive solvers are {adaptive}"
         )
-    return PIController(rtol, atol, order=method.tableau.error_order + 1)
+    return PIController(rtol, atol, order=method.error_order + 1)
 
 
 def _parameters(field: object, params: Iterable[Tensor] | None) -> tuple[Tensor, ...]:

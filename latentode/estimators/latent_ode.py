@@ -532,7 +532,7 @@ class LatentODERegressor(RegressorMixin, BaseEstimator):
         return self.context if isinstance(self.context, str) else float(self.context)
 
     def _solve_options(self) -> SolveOptions:
-        adaptive = SOLVERS[self.solver].tableau.b_error is not None
+        adaptive = SOLVERS[self.solver].error_order is not None
         step_size = self.step_size if adaptive or self.step_size is not None else 0.1
         return SolveOptions(self.solver, self.rtol, self.atol, step_size, self.gradient)
 

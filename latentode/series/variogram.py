@@ -11,7 +11,10 @@ LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # observations apart
 BINS = 24  # of the gaps, with about equal numbers of pairs
 PAIRS_PER_BIN = 20  # fewer say little
 PAIRS_AT_MOST = 500_000
-TAILS = (0.005, 0.995)  # quantiles of a target that its values are cut at: gross outliers hide everything else
+TAILS = (
+    0.005,
+    0.995,
+)  # quantiles of a target that its values are cut at: gross outliers hide everything else
 
 
 def turning_time(table: SeriesTable) -> float | None:

@@ -11,7 +11,7 @@ from tolerances import ERROR_PER_TOLERANCE, SCIPY, SLOPE, TIGHT
 from latentode import solve_ivp
 from latentode.solvers import SOLVERS
 
-ADAPTIVE = [name for name, method in SOLVERS.items() if method.tableau.b_error is not None]
+ADAPTIVE = [name for name, method in SOLVERS.items() if method.error_order is not None]
 
 
 def error(problem: InitialValueProblem, solver: str, n_steps: int) -> float:
@@ -26,7 +26,7 @@ def error(problem: InitialValueProblem, solver: str, n_steps: int) -> float:
 @pytest.mark.parametrize("problem", [SPIRAL, WHEEL], ids=lambda p: p.name)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_slope_of_the_error_is_the_order(problem, solver):
-    order = SOLVERS[solver].tableau.order
+    order = SOLVERS[solver].order
     finest = {1: 2560, 2: 640}.get(order, 320)  # asymptotic, and far above rounding
     counts = np.array([finest // 4, finest // 2, finest])
     errors = [error(problem, solver, int(n)) for n in counts]
