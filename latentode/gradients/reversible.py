@@ -1,12 +1,13 @@
 """The exact gradient of the computed solution, in memory that does not grow with steps × state.
 
 The forward pass keeps the last state of every series and, of each accepted step, numbers only: its time, its size and
-what it answers (some 20 bytes per series and step, whatever the size of the state). The backward pass takes the steps
+what it answers (24 bytes per series and step, whatever the size of the state). The backward pass takes the steps
 back by algebra, replays each with a graph of its own that lives for one step, and applies its vector-Jacobian product.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -63,31 +64,65 @@ def _reversible(method: Any) -> Any:
     )
 
 
+_ROUNDS_TOGETHER = 256  # marks are packed, since a small tensor of its own takes more room than its numbers
+
+
 class _Mark(NamedTuple):
-    """Of n steps: rows among the N series, (t - t0, h) (2, n), whether cut at the last query time, and useful."""
+    """Of n steps taken in one round: their series, t - t0, size, whether cut at the last query time, and useful."""
 
     rows: Tensor
-    offset_and_h: Tensor
+    offset: Tensor
+    h: Tensor
     last: Tensor
     answers: Tensor
 
 
 class _Trail:
-    """The marks of all accepted steps in order, and the states (N, D), (N, C) where each series ended."""
+    """The marks of all accepted steps in order, and the states (N, D), (N, C) after each series' last useful step.
+
+    A series that is solved ends with one; the steps of another beyond it, perhaps into a pole, are not taken back.
+    """
 
     def __init__(self, y0: Tensor) -> None:
-        self.marks: list[_Mark] = []
+        self.rows: list[Tensor] = []  # mostly one and the same tensor: no memory per round
+        self.packed: list[Tensor] = []  # (3, n) per round: offset, h, last + 2 answers; the early ones joined
+        self.loose = 0
         self.y = y0.detach().clone()
         self.carry = y0.new_empty(0)
 
     def observe(self, steps: AcceptedSteps, step: StepResult, answers: Tensor) -> None:
-        if not self.marks:
+        """What `integrate` shows of every round."""
+        if not self.rows:
             self.carry = step.carry.new_zeros(len(self.y), step.carry.shape[1])
-        self.marks.append(
-            _Mark(steps.rows, torch.stack([steps.offset, steps.h]), steps.last, answers > 0),
-        )
-        self.y.index_copy_(0, steps.rows, step.y)
-        self.carry.index_copy_(0, steps.rows, step.carry)
+        self.rows.append(steps.rows)
+        self.packed.append(torch.stack([steps.offset, steps.h, steps.last + 2.0 * (answers > 0)]))
+        self.loose += 1
+        if self.loose == _ROUNDS_TOGETHER:
+            self.packed[-self.loose :] = [torch.cat(self.packed[-self.loose :], dim=1)]
+            self.loose = 0
+        useful = torch.nonzero(answers)[:, 0]
+        if len(useful):
+            rows = steps.rows.index_select(0, useful)
+            self.y.index_copy_(0, rows, step.y.index_select(0, useful))
+            self.carry.index_copy_(0, rows, step.carry.index_select(0, useful))
+
+    def backwards(self) -> Iterator[_Mark]:
+        """The marks, the latest first, without steps beyond the last useful one."""
+        under_way = torch.zeros(len(self.y), dtype=torch.bool, device=self.y.device)
+        rounds = reversed(self.rows)
+        for packed in reversed(self.packed):
+            end = packed.shape[1]
+            while end:
+                rows = next(rounds)
+                offset, h, flags = packed[:, end - len(rows) : end]
+                end -= len(rows)
+                mark = _Mark(rows, offset, h, flags % 2 == 1, flags >= 2)
+                under_way[rows] |= mark.answers
+                taken = under_way[rows]
+                if not bool(taken.all()):
+                    mark = _Mark(*(entry[taken] for entry in mark))
+                if len(mark.rows):
+                    yield mark
 
 
 class _Reversing(torch.autograd.Function):
@@ -119,7 +154,7 @@ class _Reversing(torch.autograd.Function):
         of_pieces = of_coefficients.transpose(0, 1)  # (1 + degree, S, D)
         y, carry = trail.y.clone(), trail.carry.clone()
         end = of_pieces.shape[1] - 1
-        for mark in reversed(trail.marks):
+        for mark in trail.backwards():
             steps = _taken_back(problem, mark, t0.detach(), y, carry)
             begin = end - int(mark.answers.sum())
             of_piece = of_pieces.new_zeros(len(of_pieces), *steps.y.shape)
@@ -134,7 +169,7 @@ class _Reversing(torch.autograd.Function):
 
 def _taken_back(problem: Problem, mark: _Mark, t0: Tensor, y: Tensor, carry: Tensor) -> AcceptedSteps:
     """One round of steps with the states at their beginnings, which also replace those in y and carry."""
-    rows, (offset, h) = mark.rows, mark.offset_and_h
+    rows, offset, h = mark.rows, mark.offset, mark.h
     method: Any = problem.method
     with torch.no_grad():
         before, carry_before = method.step_back(
