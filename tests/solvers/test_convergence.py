@@ -11,7 +11,7 @@ from tolerances import ERROR_PER_TOLERANCE, SCIPY, SLOPE, TIGHT
 from latentode import solve_ivp
 from latentode.solvers import SOLVERS
 
-ADAPTIVE = [name for name, method in SOLVERS.items() if method.error_order is not None]
+ADAPTIVE = [name for name, method in SOLVERS.items() if method.error_order is not None and method.order > 2]
 
 
 def error(problem: InitialValueProblem, solver: str, n_steps: int) -> float:
