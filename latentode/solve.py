@@ -61,8 +61,9 @@ def solve_ivp(
         A name in `latentode.gradients.GRADIENTS`. "discrete_adjoint": the exact gradient of the computed solution
         in memory O(steps × state); "backprop": the same through an ordinary graph (second derivatives work);
         "reversible": the exact gradient in constant memory, with the solver made reversible (which changes the
-        solution within the tolerance); "adjoint": the continuous adjoint, in constant memory, exact up to the
-        tolerances. `gradients.Adjoint(rtol=, atol=, method=, controller=)` sets how the latter solves backwards.
+        solution; not for strongly contracting or stiff fields); "adjoint": the continuous adjoint, in constant
+        memory, exact up to the tolerances. `gradients.Adjoint(rtol=, atol=, method=, controller=)` sets how it
+        solves backwards.
     params : iterable of Tensor, optional
         The tensors that the field uses and that gradients are wanted for; default: those of the module.
     max_steps : int, default 10_000

@@ -28,10 +28,11 @@ def reversible(problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> tupl
     """Solve with a reversible method, and take its steps back for the gradient.
 
     A method that is not reversible is put into the construction of McCallum and Foster (`solvers.Reversible`), with
-    and without gradients: the solution is of the same order and tolerance, but not that of the method alone.
+    and without gradients: the solution is of the same order, but not that of the method alone.
 
-    Good for many steps of a large state. Rounding grows on the way back where the flow contracts on its way forward;
-    if the states do not find back to y0, the backward pass raises and gives no gradient.
+    Good for many steps of a large state, and not for stiff or strongly contracting fields: y and z drift apart by the
+    factor by which the flow contracts over the span, in any tolerance (see `solvers.reversible`). Rounding grows
+    likewise on the way back; if the states do not find back to y0, the backward pass raises and gives no gradient.
 
     Returns
     -------

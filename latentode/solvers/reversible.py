@@ -1,8 +1,10 @@
 """Methods whose steps can be undone by algebra: the state before a step from the state after it, without solving.
 
-Both carry an auxiliary state z beside y. Undoing a step gives back what rounding has left: what the flow contracts
-on its way forward, the way back stretches. So they suit fields that neither damp nor spread strongly over the whole
-span, and no stiff ones.
+Both carry an auxiliary state z beside y. Where the flow contracts, the distance of y and z grows as the reverse flow
+does, which no error estimate of a step sees: contracted by e^5 over the span, a local error grows by e^5 (by less
+with a smaller `coupling`). And undoing a step gives back what rounding has left: what the flow contracts on its way
+forward, the way back stretches. So they suit fields that neither damp nor spread strongly over the span, and no
+stiff ones.
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ nan = math.nan
 ADAPTIVE = [name for name, method in SOLVERS.items() if method.error_order is not None and method.order > 2]
 every_adaptive = pytest.mark.parametrize("solver", ADAPTIVE)
 every_gradient = pytest.mark.parametrize("gradient", GRADIENTS)
+not_reversible = pytest.mark.parametrize(  # a flow that contracts strongly parts the y and z of its solvers
+    "gradient", [name for name in GRADIENTS if name != "reversible"]
+)
 
 
 def double(x):
@@ -114,7 +117,7 @@ def test_step_size_underflow_names_its_repair(solver):
 @every_gradient
 def test_a_start_that_is_not_finite(value, solver, gradient):
     y0 = double([[1.0, 1.0], [1.0, value], [2.0, 2.0]])
-    options = {} if solver in ADAPTIVE else {"step_size": 0.1}
+    options = {} if solver in ADAPTIVE else {"step_size": 0.05}
     solution = solve_ivp(
         decay, y0, [0.0, 1.0], solver=solver, gradient=gradient, throw=False, rtol=1e-8, **options
     )
@@ -202,7 +205,7 @@ def test_a_broken_series_leaves_no_nan_in_the_gradients_of_the_parameters(solver
     assert rate.grad.item() == pytest.approx(expected, rel=0.05)
 
 
-@every_gradient
+@not_reversible
 @every_adaptive
 def test_a_rejected_step_leaves_no_nan_in_the_gradients(solver, gradient):
     """y' = -k y^1.5, y = (y0^-0.5 + k t / 2)^-2; the first step tries a negative y, where the field is NaN."""
