@@ -72,7 +72,11 @@ def solve_ivp(
         finite.
     gradient : str or callable, default "discrete_adjoint"
         A name in `latentode.gradients.GRADIENTS`. "discrete_adjoint": the exact gradient of the computed solution
-        in memory O(steps × state); "backprop": the same through an ordinary graph (second derivatives work).
+        in memory O(steps × state); "backprop": the same through an ordinary graph (second derivatives work);
+        "reversible": the exact gradient in constant memory, with the solver made reversible (which changes the
+        solution; not for strongly contracting or stiff fields); "adjoint": the continuous adjoint, in constant
+        memory, exact up to the tolerances. `gradients.Adjoint(rtol=, atol=, method=, controller=)` sets how it
+        solves backwards.
     params : iterable of Tensor, optional
         The tensors that the field uses and that gradients are wanted for; default: those of the module.
     max_steps : int, default 10_000
@@ -250,12 +254,12 @@ def _controller(
     chosen = by_name(choice or "pi", CONTROLLERS, "controller")
     named = chosen in CONTROLLERS.values()
     if named and step_size is None:
-        if method.tableau.b_error is None:
-            adaptive = [key for key, other in SOLVERS.items() if other.tableau.b_error is not None]
+        if method.error_order is None:
+            adaptive = [key for key, other in SOLVERS.items() if other.error_order is not None]
             raise ValueError(
                 f"solver {name!r} has no error estimate and needs step_size=; adaptive solvers are {adaptive}"
             )
-        return chosen(**tolerances, order=method.tableau.error_order + 1, **bounds)
+        return chosen(**tolerances, order=method.error_order + 1, **bounds)
     if bounds != {"initial_step": None, "min_step": 0.0, "max_step": math.inf}:
         raise ValueError(
             "first_step, min_step and max_step are for adaptive steps: leave them out beside step_size=, or give "

@@ -168,9 +168,9 @@ def test_unknown_names(options, message):
         solve_ivp(decay, Y0, [0.0, 1.0], **options)
 
 
-@pytest.mark.parametrize("solver", [name for name in SOLVERS if SOLVERS[name].tableau.b_error is None])
+@pytest.mark.parametrize("solver", [name for name in SOLVERS if SOLVERS[name].error_order is None])
 def test_a_solver_without_an_error_estimate_needs_a_step_size(solver):
-    adaptive = [name for name in SOLVERS if SOLVERS[name].tableau.b_error is not None]
+    adaptive = [name for name in SOLVERS if SOLVERS[name].error_order is not None]
     with refused(
         f"solver {solver!r} has no error estimate and needs step_size=; adaptive solvers are {adaptive}"
     ):

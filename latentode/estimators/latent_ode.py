@@ -299,7 +299,7 @@ class LatentODERegressor(ForecastsMixin, RegressorMixin, BaseEstimator):
         return self
 
     def _solve_options(self) -> SolveOptions:
-        adaptive = SOLVERS[self.solver].tableau.b_error is not None
+        adaptive = SOLVERS[self.solver].error_order is not None
         step_size = self.step_size if adaptive or self.step_size is not None else 0.1
         return SolveOptions(self.solver, self.rtol, self.atol, step_size, self.gradient)
 

@@ -6,6 +6,7 @@ sizes, except of a last step that is cut at a query time, and all decisions are 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ class AcceptedSteps:
     rows : Tensor (n,) positions of these series among the N, increasing
     offset, h : Tensor (n,) beginning of the steps as t - t0, and their signed size
     last : Tensor (n,) bool, True where the step was cut to end at the series' last query time
-    y, carry : Tensor (n, D) state and method's carry at t
+    y, carry : Tensor (n, D), (n, C) state and method's carry at t
     """
 
     rows: Tensor
@@ -35,6 +36,9 @@ class AcceptedSteps:
     last: Tensor
     y: Tensor
     carry: Tensor
+
+
+Observer = Callable[[AcceptedSteps, StepResult, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,7 @@ def integrate(
     max_steps: int,
     keep_steps: bool = True,
     event: Event | None = None,
+    observe: Observer | None = None,
 ) -> Integration:
     """Solve dy/dt = field(t, y) from (t0, y0) to the query times of every series.
 
@@ -157,6 +162,9 @@ def integrate(
     event : callable, optional
         (t (n,), y (n, D)) -> (n,): every series ends where its sign changes, with Status.EVENT and that time as
         `t_reached`. Query times up to the end of the step around it are answered.
+    observe : callable, optional
+        Shown every round's accepted steps when they are taken: `observe(steps, step, answers)` with their results
+        and the number of query times that each of them answers, (n,).
     """
     with torch.no_grad():
         queries = _Queries.of(t0, t_eval)
@@ -178,7 +186,7 @@ def integrate(
             chosen = None if bool(decision.accept.all()) else torch.nonzero(decision.accept)[:, 0]
         if chosen is not None:
             step = _only(chosen, step, ratio, method, field, t, front, signed)
-        record(front, log, step, decision.accept, chosen, reached, signed, last, keep_steps)
+        record(front, log, step, decision.accept, chosen, reached, signed, last, keep_steps, observe)
         y_before = front.y
         advance(front, step, decision, chosen, reached)
         with torch.no_grad():
@@ -191,7 +199,7 @@ def integrate(
         rows, times = watch.times()
         results.status[rows], results.t_reached[rows] = int(Status.EVENT), times
     results.n_evals += results.n_steps * method.evaluations_per_step
-    first_slope = torch.zeros_like(y0).index_copy(0, started, slope)
+    first_slope = torch.zeros_like(y0).index_copy(0, started, slope[:, : y0.shape[1]])
     coefficients, pieces = _assemble(log, y0, first_slope, t0, queries.at_start, t_eval.shape[1])
     return Integration(coefficients, pieces, log.steps, started, **vars(results))
 
@@ -204,7 +212,7 @@ def _nothing_known(t0: Tensor) -> _Results:
 def _first_slopes(
     field: Field, y0: Tensor, t0: Tensor, wanted: Tensor, method: ExplicitRK, results: _Results
 ) -> tuple[Tensor, Tensor]:
-    """Positions (n,) of the wanted series whose state and slope at t0 are finite, and their slopes (n, D)."""
+    """Positions (n,) of the wanted series whose state and slope at t0 are finite, and their carries (n, C)."""
     wanted = wanted & torch.isfinite(y0.detach()).all(dim=1)
     rows = torch.nonzero(wanted)[:, 0]
     results.n_evals += wanted
@@ -246,7 +254,7 @@ def _begin(
         last = t_eval.gather(1, queries.asked.index_select(0, rows)[:, None] - 1)[:, 0]
         span = (last - t0) * direction
         with torch.no_grad():
-            h, control = controller.first_step(method, field, t0, y, carry, direction * span)
+            h, control = controller.first_step(method, field, t0, y, carry[:, : y.shape[1]], direction * span)
         results.n_evals[rows] += controller.first_step_evaluations
     return _Front(
         rows=rows,
@@ -307,6 +315,7 @@ def record(
     h: Tensor,
     last: Tensor,
     keep_steps: bool,
+    observe: Observer | None = None,
 ) -> None:
     """Remember the accepted steps, their polynomials, and how many query times lie inside."""
     end = torch.searchsorted(front.queries, reached[:, None], right=True)[:, 0]
@@ -325,6 +334,8 @@ def record(
     )
     if chosen is not None:
         entries = tuple(entry.index_select(0, chosen) for entry in entries)
+    if observe is not None and len(entries[0]):
+        observe(AcceptedSteps(*entries[:-1]), step, entries[-1])
     polynomial = torch.cat([entries[4][None], step.dense])
     if not keep_steps and not bool((entries[-1] > 0).all()):
         useful = torch.nonzero(entries[-1])[:, 0]
