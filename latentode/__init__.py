@@ -6,13 +6,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from latentode.drop_in import odeint, odeint_adjoint, odeint_event
     from latentode.estimators import LatentODERegressor
     from latentode.solve import solve_ivp
 
 __version__ = "0.1.0"
-__all__ = ["LatentODERegressor", "solve_ivp"]
+__all__ = ["LatentODERegressor", "odeint", "odeint_adjoint", "odeint_event", "solve_ivp"]
 
-_HOMES = {"LatentODERegressor": "latentode.estimators", "solve_ivp": "latentode.solve"}
+_HOMES = {
+    "LatentODERegressor": "latentode.estimators",
+    "odeint": "latentode.drop_in",
+    "odeint_adjoint": "latentode.drop_in",
+    "odeint_event": "latentode.drop_in",
+    "solve_ivp": "latentode.solve",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from latentode.gradients import GRADIENTS, Gradient, Problem
-from latentode.solvers import SOLVERS, ExplicitRK, FixedStep, PIController, Solution
-from latentode.solvers.integrate import Integration
+from latentode.gradients.event import through_event
+from latentode.solvers import CONTROLLERS, SOLVERS, ExplicitRK, FixedStep, Solution
+from latentode.solvers.integrate import Integration, integrate
+from latentode.solvers.solution import Status
 from latentode.solvers.step_size import Controller
 
 
@@ -26,11 +28,15 @@ def solve_ivp(
     rtol: float = 1e-3,
     atol: float = 1e-6,
     step_size: float | None = None,
-    controller: Controller | None = None,
+    controller: str | Controller | None = None,
+    first_step: float | None = None,
+    min_step: float = 0.0,
+    max_step: float = math.inf,
     gradient: str | Gradient = "discrete_adjoint",
     params: Iterable[Tensor] | None = None,
     max_steps: int = 10_000,
     throw: bool = True,
+    event: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Solution:
     """Solve dy/dt = field(t, y) for N series at once, each on its own clock.
 
@@ -55,11 +61,22 @@ def solve_ivp(
         Tolerances of an adaptive solver for the error of a step: atol + rtol · |y|.
     step_size : float, optional
         Take fixed steps of this size, in the unit of time. Required for solvers without an error estimate.
-    controller : optional
-        Step-size controller; overrides rtol, atol and step_size.
+    controller : str or object, optional
+        A name in `latentode.solvers.CONTROLLERS`, "i", "pi" (the default) or "pid", or an object, which overrides rtol,
+        atol and step_size.
+    first_step : float, optional
+        First step size of an adaptive solver, in the unit of time; default: found from the field.
+    min_step, max_step : float, default 0 and inf
+        Bounds of the step sizes of an adaptive solver, in the unit of time. A step of `min_step` is accepted whatever
+        its error is (as in torchdiffeq), so that a jump in the field is crossed, but never to a state that is not
+        finite.
     gradient : str or callable, default "discrete_adjoint"
         A name in `latentode.gradients.GRADIENTS`. "discrete_adjoint": the exact gradient of the computed solution
-        in memory O(steps × state); "backprop": the same through an ordinary graph (second derivatives work).
+        in memory O(steps × state); "backprop": the same through an ordinary graph (second derivatives work);
+        "reversible": the exact gradient in constant memory, with the solver made reversible (which changes the
+        solution; not for strongly contracting or stiff fields); "adjoint": the continuous adjoint, in constant
+        memory, exact up to the tolerances. `gradients.Adjoint(rtol=, atol=, method=, controller=)` sets how it
+        solves backwards.
     params : iterable of Tensor, optional
         The tensors that the field uses and that gradients are wanted for; default: those of the module.
     max_steps : int, default 10_000
@@ -67,11 +84,18 @@ def solve_ivp(
     throw : bool, default True
         Whether a series that cannot be solved raises; otherwise its `status` says so and the values that it did not
         reach are NaN.
+    event : callable, optional
+        `g(t, y) -> (n,)` with t and y as for the field: every series stops where the sign of its own number changes,
+        or at once where it is 0 at t0. The change is seen between the ends of an accepted step, and its time found on
+        the dense output. The query times must lie on one side of t0; those beyond the event are answered with NaN.
+        The solve is done twice, first to find the events. Their times have first derivatives with respect to
+        all, also to what `g` uses.
 
     Returns
     -------
     Solution
-        t (N, T), y (N, T, *state), status, t_reached and stats per series.
+        t (N, T), y (N, T, *state), status, t_reached and stats per series; with `event`, event_times (N,) and
+        event_states (N, *state).
 
     Raises
     ------
@@ -102,19 +126,35 @@ def solve_ivp(
         field=_FlatField(field, y0.shape[1:], y0.dtype),
         params=_parameters(field, params),
         method=method,
-        controller=controller or _controller(method, solver, rtol, atol, step_size),
+        controller=_controller(
+            method,
+            solver,
+            controller,
+            {"rtol": rtol, "atol": atol},
+            step_size,
+            {"initial_step": first_step, "min_step": min_step, "max_step": max_step},
+        ),
         max_steps=max_steps,
     )
     differentiate = by_name(gradient, GRADIENTS, "gradient")
+    _check_transforms((y0, t0, t_eval, *problem.params), by_graph=differentiate is GRADIENTS["backprop"])
     if len(y0):
         _check_field(problem, y0, t0, needs_params=differentiate is not GRADIENTS["backprop"])
-    answer = _solve_sides(differentiate, problem, state, t0, t_eval)
+    times = states = None
+    if event is None:
+        answer = _solve_sides(differentiate, problem, state, t0, t_eval)
+    else:
+        flat_event = _FlatEvent(event, y0.shape[1:], y0.dtype)
+        answer, times, states = _solve_to_event(differentiate, problem, flat_event, state, t0, t_eval)
+        states = states.reshape(y0.shape)
     solution = Solution(
         t=t_eval,
         y=answer.y.reshape(*t_eval.shape, *y0.shape[1:]),
         status=answer.status,
         t_reached=answer.t_reached,
         stats={"n_steps": answer.n_steps, "n_accepted": answer.n_accepted, "n_evals": answer.n_evals},
+        event_times=times,
+        event_states=states,
     )
     return solution.raise_for_status() if throw else solution
 
@@ -142,6 +182,24 @@ class _FlatField:
         if len(self.shape) == 1:
             return self.field(t.to(self.dtype), y)
         return self.field(t.to(self.dtype), y.reshape(len(y), *self.shape)).reshape(y.shape)
+
+
+class _FlatEvent:
+    """The user's event function on a flat state, with time in the dtype of the state."""
+
+    def __init__(
+        self, event: Callable[[Tensor, Tensor], Tensor], shape: torch.Size, dtype: torch.dtype
+    ) -> None:
+        self.event, self.shape, self.dtype = event, shape, dtype
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        value = self.event(t.to(self.dtype), y.reshape(len(y), *self.shape))
+        if not isinstance(value, Tensor) or value.shape != t.shape or not value.is_floating_point():
+            got = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(
+                f"event(t, y) must return one floating-point number per series, {tuple(t.shape)}; it returned {got}"
+            )
+        return value
 
 
 def _check_state(y0: Tensor) -> Tensor:
@@ -186,16 +244,28 @@ def _time_dtype(device: torch.device) -> torch.dtype:
 
 
 def _controller(
-    method: ExplicitRK, name: object, rtol: float, atol: float, step_size: float | None
+    method: ExplicitRK,
+    name: object,
+    choice: str | Controller | None,
+    tolerances: dict[str, float],
+    step_size: float | None,
+    bounds: dict[str, Any],
 ) -> Controller:
-    if step_size is not None:
-        return FixedStep(step_size)
-    if method.tableau.b_error is None:
-        adaptive = [key for key, other in SOLVERS.items() if other.tableau.b_error is not None]
+    chosen = by_name(choice or "pi", CONTROLLERS, "controller")
+    named = chosen in CONTROLLERS.values()
+    if named and step_size is None:
+        if method.error_order is None:
+            adaptive = [key for key, other in SOLVERS.items() if other.error_order is not None]
+            raise ValueError(
+                f"solver {name!r} has no error estimate and needs step_size=; adaptive solvers are {adaptive}"
+            )
+        return chosen(**tolerances, order=method.error_order + 1, **bounds)
+    if bounds != {"initial_step": None, "min_step": 0.0, "max_step": math.inf}:
         raise ValueError(
-            f"solver {name!r} has no error estimate and needs step_size=; adaptive solvers are {adaptive}"
+            "first_step, min_step and max_step are for adaptive steps: leave them out beside step_size=, or give "
+            "them to the controller itself"
         )
-    return PIController(rtol, atol, order=method.tableau.error_order + 1)
+    return FixedStep(step_size) if named and step_size is not None else chosen
 
 
 def _parameters(field: object, params: Iterable[Tensor] | None) -> tuple[Tensor, ...]:
@@ -204,6 +274,18 @@ def _parameters(field: object, params: Iterable[Tensor] | None) -> tuple[Tensor,
     if params is None:
         params = owner.parameters() if isinstance(owner, nn.Module) else ()
     return tuple(param for param in params if param.requires_grad)
+
+
+def _check_transforms(inputs: Iterable[Tensor], *, by_graph: bool) -> None:
+    """Say what works inside torch.func, before torch says it in words of its own machinery."""
+    inputs = tuple(inputs)
+    if any(map(torch._C._functorch.is_batchedtensor, inputs)):
+        raise RuntimeError(
+            "solve_ivp does not run inside torch.func.vmap, as the number of steps depends on the values; it takes "
+            "many series at once: stack them along the first axis of y0"
+        )
+    if not by_graph and any(map(torch._C._functorch.is_gradtrackingtensor, inputs)):
+        raise RuntimeError("inside torch.func.grad, vjp, jvp and jacrev, solve with gradient='backprop'")
 
 
 def _check_field(problem: Problem, y0: Tensor, t0: Tensor, *, needs_params: bool) -> None:
@@ -299,3 +381,56 @@ def _solve_in_order(
     y, run = gradient(problem, y0, t0, t_eval.gather(1, order))
     back = order.argsort(dim=1)[..., None].expand(*order.shape, y.shape[2])
     return y.gather(1, back), run
+
+
+def _solve_to_event(
+    gradient: Gradient, problem: Problem, event: _FlatEvent, y0: Tensor, t0: Tensor, t_eval: Tensor
+) -> tuple[_Answer, Tensor, Tensor]:
+    """The answer up to the events, and the times (N,) and flat states (N, D) of these, NaN where there are none."""
+    way = (t_eval - t0[:, None]).detach()
+    if bool(((way < 0).any(dim=1) & (way > 0).any(dim=1)).any()):
+        raise ValueError(
+            "with event= the query times of a series must lie on one side of its t0: solve both sides one by one"
+        )
+    search = _search(problem, event, y0, t0, t_eval, way)
+    found = search.status == int(Status.EVENT)
+    stop = torch.where(found, search.t_reached, torch.nan)
+    beyond = way.abs() > (stop - t0.detach()).abs()[:, None]
+    queries = torch.cat([t_eval.masked_fill(beyond, torch.nan), stop[:, None]], dim=1)
+    answer = _solve_sides(gradient, problem, y0, t0, queries)
+    rows = torch.nonzero(found & (answer.status == 0))[:, 0]
+    times, states = torch.full_like(t0, torch.nan), torch.full_like(y0, torch.nan)
+    if len(rows):
+        time, state = through_event(event, problem.field, t0[rows], stop[rows], answer.y[rows, -1])
+        times, states = times.index_copy(0, rows, time), states.index_copy(0, rows, state)
+    status = torch.where(answer.status == 0, search.status, answer.status)
+    until = _Answer(
+        answer.y[:, :-1],
+        status,
+        torch.where(status == 0, answer.t_reached, torch.where(found, stop, answer.t_reached)),
+        answer.n_steps + search.n_steps,
+        answer.n_accepted + search.n_accepted,
+        answer.n_evals + search.n_evals,
+    )
+    return until, times, states
+
+
+@torch.no_grad()
+def _search(
+    problem: Problem, event: _FlatEvent, y0: Tensor, t0: Tensor, t_eval: Tensor, way: Tensor
+) -> Integration:
+    """Solve to the last query time or the event, whichever comes first."""
+    if not t_eval.shape[1]:
+        t_eval, way = t0[:, None] * torch.nan, t0[:, None] * torch.nan
+    last = way.abs().nan_to_num(nan=-1.0).argmax(dim=1, keepdim=True)
+    return integrate(
+        problem.field,
+        y0,
+        t0,
+        t_eval.gather(1, last),
+        method=problem.method,
+        controller=problem.controller,
+        max_steps=problem.max_steps,
+        keep_steps=False,
+        event=event,
+    )

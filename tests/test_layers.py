@@ -22,7 +22,7 @@ ROWS = {
     "model_selection": 1,
     "gradients": 2,
     "solve": 3,
-    "odeint": 3,
+    "drop_in": 3,
     "nn": 4,
     "models": 5,
     "training": 5,

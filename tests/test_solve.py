@@ -13,7 +13,7 @@ from torch import nn
 import latentode
 from latentode import solve_ivp
 from latentode.gradients import GRADIENTS, backprop, discrete_adjoint
-from latentode.solvers import SOLVERS, FixedStep, PIController
+from latentode.solvers import CONTROLLERS, SOLVERS, FixedStep, PIController
 
 nan = float("nan")
 Y0 = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], dtype=torch.float64)
@@ -59,6 +59,28 @@ def test_a_controller_overrides_tolerances_and_step_size():
     controlled = solve_ivp(decay, Y0, [0.0, 1.0], controller=PIController(1e-9, 1e-9, order=5))
     assert torch.equal(controlled.y, solve_ivp(decay, Y0, [0.0, 1.0], rtol=1e-9, atol=1e-9).y)
     assert solve_ivp(decay, Y0, [0.0, 1.0], controller=FixedStep(0.5)).stats["n_steps"].tolist() == [2] * 3
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_a_controller_by_its_name(name):
+    options = {"initial_step": 0.1, "min_step": 0.01, "max_step": 0.2}
+    by_object = CONTROLLERS[name](1e-6, 1e-6, order=5, **options)
+    one = solve_ivp(Swirl(), Y0, [0.0, 2.0], controller=by_object)
+    options["first_step"] = options.pop("initial_step")
+    other = solve_ivp(Swirl(), Y0, [0.0, 2.0], controller=name, rtol=1e-6, atol=1e-6, **options)
+    assert torch.equal(one.y, other.y)
+    assert torch.equal(one.stats["n_steps"], other.stats["n_steps"])
+    with refused("unknown controller 'pie' (did you mean 'pi'?): expected one of 'i', 'pi', 'pid'"):
+        solve_ivp(decay, Y0, [0.0, 1.0], controller="pie")
+
+
+@pytest.mark.parametrize("option", [{"first_step": 0.1}, {"min_step": 0.1}, {"max_step": 0.1}], ids=str)
+@pytest.mark.parametrize("fixed", [{"step_size": 0.1}, {"controller": FixedStep(0.1)}], ids=str)
+def test_bounds_of_adaptive_steps_do_not_go_with_fixed_ones(option, fixed):
+    with refused(
+        "first_step, min_step and max_step are for adaptive steps: leave them out beside step_size="
+    ):
+        solve_ivp(decay, Y0, [0.0, 1.0], **option, **fixed)
 
 
 def test_tighter_tolerances_take_more_steps():
@@ -133,7 +155,7 @@ def test_max_steps_counts(max_steps):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"solver": "dopri"}, "unknown solver 'dopri' (did you mean 'dopri5'?): expected one of 'euler', "),
+        ({"solver": "dopry5"}, "unknown solver 'dopry5' (did you mean 'dopri5'?): expected one of 'euler', "),
         ({"solver": "xyz"}, "unknown solver 'xyz': expected one of 'euler', "),
         (
             {"gradient": "backprob"},
@@ -146,9 +168,9 @@ def test_unknown_names(options, message):
         solve_ivp(decay, Y0, [0.0, 1.0], **options)
 
 
-@pytest.mark.parametrize("solver", [name for name in SOLVERS if SOLVERS[name].tableau.b_error is None])
+@pytest.mark.parametrize("solver", [name for name in SOLVERS if SOLVERS[name].error_order is None])
 def test_a_solver_without_an_error_estimate_needs_a_step_size(solver):
-    adaptive = [name for name in SOLVERS if SOLVERS[name].tableau.b_error is not None]
+    adaptive = [name for name in SOLVERS if SOLVERS[name].error_order is not None]
     with refused(
         f"solver {solver!r} has no error estimate and needs step_size=; adaptive solvers are {adaptive}"
     ):

@@ -76,6 +76,8 @@ def solvers() -> dict[str, Solve]:
     table = {
         "latentode discrete_adjoint": ours("discrete_adjoint"),
         "latentode backprop": ours("backprop"),
+        "latentode reversible": ours("reversible"),
+        "latentode adjoint": ours("adjoint"),
     }
     if importlib.util.find_spec("torchdiffeq"):
         table |= {REFERENCE: torchdiffeq("odeint"), "torchdiffeq adjoint": torchdiffeq("odeint_adjoint")}

@@ -301,7 +301,7 @@ class LatentODERegressor(ForecastsMixin, RegressorMixin, BaseEstimator):
         return self
 
     def _solve_options(self) -> SolveOptions:
-        adaptive = SOLVERS[self.solver].tableau.b_error is not None
+        adaptive = SOLVERS[self.solver].error_order is not None
         step_size = self.step_size if adaptive or self.step_size is not None else 0.1
         # fixed steps need as many as reach the farthest forecast
         max_steps = MAX_STEPS if step_size is None else max(MAX_STEPS, int(4 * REACH / step_size))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentode.gradients.problem import Problem
+from latentode.gradients.problem import Problem, refuse_second_derivatives
 from latentode.gradients.replay import last_column, last_query_time, moving_pieces, step_size
 from latentode.solvers.integrate import AcceptedSteps, Integration
 from latentode.solvers.interpolation import interpolate
@@ -26,7 +26,7 @@ def discrete_adjoint(problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -
     Tensor (N, T, D), Integration
     """
     inputs = (y0, t0, t_eval, *problem.params)
-    if not (torch.is_grad_enabled() and any(x.requires_grad for x in inputs)):
+    if not problem.wants_gradient(y0, t0, t_eval):
         with torch.no_grad():
             run = problem.integrate(y0, t0, t_eval, keep_steps=False)
             return run.at(t0, t_eval), run
@@ -57,13 +57,9 @@ class _DiscreteAdjoint(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, of_coefficients: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "the discrete adjoint has first derivatives only; for second derivatives (create_graph=True) "
-                "solve with gradient='backprop'"
-            )
+        refuse_second_derivatives("the discrete adjoint")
         y0, t0, t_eval, *_ = ctx.saved_tensors
-        sweep = _Sweep(ctx.problem, y0, t0, t_eval, wants_times=any(ctx.needs_input_grad[3:5]))
+        sweep = Sweep(ctx.problem, y0, t0, t_eval, wants_times=any(ctx.needs_input_grad[3:5]))
         of_pieces = of_coefficients.transpose(0, 1)  # (1 + degree, S, D)
         end = of_pieces.shape[1] - 1
         for steps in reversed(ctx.steps):
@@ -75,7 +71,7 @@ class _DiscreteAdjoint(torch.autograd.Function):
         return None, None, sweep.of_y, *times, *sweep.of_params
 
 
-class _Sweep:
+class Sweep:
     """The cotangents, carried backwards through the steps."""
 
     def __init__(self, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor, wants_times: bool) -> None:
@@ -83,13 +79,16 @@ class _Sweep:
         self.y0, self.t0, self.t_eval = y0.detach(), t0.detach(), t_eval.detach()
         self.t_last = last_query_time(self.t_eval)
         self.wants_times = wants_times
-        self.of_y, self.of_carry = torch.zeros_like(y0), torch.zeros_like(y0)
+        self.of_y = torch.zeros_like(y0)
+        self.of_carry: Tensor | None = None  # (N, C); C is the method's
         self.of_t0, self.of_t_eval = torch.zeros_like(t0), torch.zeros_like(t_eval)
         self.of_params: list[Tensor | None] = [None] * len(problem.params)
 
     def through(self, steps: AcceptedSteps, of_piece: Tensor) -> None:
         """Backwards through one round of accepted steps; `of_piece` (1 + degree, n, D) is of their polynomials."""
         rows = steps.rows
+        if self.of_carry is None:
+            self.of_carry = steps.carry.new_zeros(len(self.y0), steps.carry.shape[1])
         with torch.enable_grad():
             y, carry = steps.y.detach().requires_grad_(), steps.carry.detach().requires_grad_()
             t0, t_last = self._times(rows)
@@ -115,7 +114,10 @@ class _Sweep:
         with torch.enable_grad():
             y0, (t0, _) = self.y0.index_select(0, rows).requires_grad_(), self._times(rows)
             carry = self.problem.method.start(self.problem.field, t0, y0)
-        of_carry = (self.of_carry + of_piece[1]).index_select(0, rows)
+        of_carry = (
+            carry.new_zeros(carry.shape) if self.of_carry is None else self.of_carry.index_select(0, rows)
+        )
+        of_carry[:, : y0.shape[1]] += of_piece[1].index_select(0, rows)
         of_y, of_t0 = self._pull_back((carry,), (of_carry,), (y0, t0))
         self.of_y.index_add_(0, rows, of_y)
         if self.wants_times:

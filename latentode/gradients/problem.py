@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from latentode.solvers.explicit_rk import ExplicitRK, Field
-from latentode.solvers.integrate import Integration, integrate
+from latentode.solvers.integrate import Integration, Observer, integrate
 from latentode.solvers.step_size import Controller
 
 
@@ -22,7 +23,15 @@ class Problem:
     controller: Controller
     max_steps: int
 
-    def integrate(self, y0: Tensor, t0: Tensor, t_eval: Tensor, *, keep_steps: bool) -> Integration:
+    def integrate(
+        self,
+        y0: Tensor,
+        t0: Tensor,
+        t_eval: Tensor,
+        *,
+        keep_steps: bool,
+        observe: Observer | None = None,
+    ) -> Integration:
         """`solvers.integrate`; it builds a graph where gradients are enabled."""
         return integrate(
             self.field,
@@ -33,4 +42,18 @@ class Problem:
             controller=self.controller,
             max_steps=self.max_steps,
             keep_steps=keep_steps,
+            observe=observe,
+        )
+
+    def wants_gradient(self, *inputs: Tensor) -> bool:
+        """Whether anything of what a solution depends on asks for its gradient now."""
+        return torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, *self.params))
+
+
+def refuse_second_derivatives(who: str) -> None:
+    """Raise in a backward pass that is asked to build a graph."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            f"{who} has first derivatives only; for second derivatives (create_graph=True) solve with "
+            "gradient='backprop'"
         )

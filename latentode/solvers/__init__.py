@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from latentode.solvers.explicit_rk import ExplicitRK
 from latentode.solvers.integrate import AcceptedSteps, Integration, integrate
+from latentode.solvers.reversible import Reversible, ReversibleHeun
 from latentode.solvers.solution import Solution, Status
-from latentode.solvers.step_size import FixedStep, PIController
+from latentode.solvers.step_size import CONTROLLERS, FixedStep, PIController
 from latentode.solvers.tableaus import TABLEAUS, Tableau
 
-SOLVERS = {name: ExplicitRK(tableau) for name, tableau in TABLEAUS.items()}
+SOLVERS: dict[str, Any] = {name: ExplicitRK(tableau) for name, tableau in TABLEAUS.items()}
+SOLVERS["reversible_heun"] = ReversibleHeun()
 
 __all__ = [
+    "CONTROLLERS",
     "SOLVERS",
     "TABLEAUS",
     "AcceptedSteps",
@@ -18,6 +23,8 @@ __all__ = [
     "FixedStep",
     "Integration",
     "PIController",
+    "Reversible",
+    "ReversibleHeun",
     "Solution",
     "Status",
     "Tableau",

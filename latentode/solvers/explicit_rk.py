@@ -25,8 +25,8 @@ class StepResult(NamedTuple):
         Estimate of the local error; None where the method has none.
     dense : Tensor (degree, N, D)
         Coefficients of θ¹..θ^degree in y(t + θh) - y(t).
-    carry : Tensor (N, D)
-        f(t + h, y(t + h)), the first stage of the next step.
+    carry : Tensor (N, C)
+        What the next step can use again, first of all (and here only) a slope: f(t + h, y(t + h)).
     """
 
     y: Tensor
@@ -40,6 +40,15 @@ class ExplicitRK:
     """Explicit Runge-Kutta method given by a tableau; knows nothing of acceptance."""
 
     tableau: Tableau
+
+    @property
+    def order(self) -> int:
+        return self.tableau.order
+
+    @property
+    def error_order(self) -> int | None:
+        """Order of the embedded solution; None without one."""
+        return None if self.tableau.b_error is None else self.tableau.error_order
 
     @property
     def evaluations_per_step(self) -> int:

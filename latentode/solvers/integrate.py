@@ -6,12 +6,14 @@ sizes, except of a last step that is cut at a query time, and all decisions are 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from latentode.solvers.event import Event, EventWatch
 from latentode.solvers.explicit_rk import ExplicitRK, Field, StepResult
 from latentode.solvers.interpolation import Pieces, interpolate
 from latentode.solvers.solution import Status
@@ -25,7 +27,7 @@ class AcceptedSteps:
     rows : Tensor (n,) positions of these series among the N, increasing
     offset, h : Tensor (n,) beginning of the steps as t - t0, and their signed size
     last : Tensor (n,) bool, True where the step was cut to end at the series' last query time
-    y, carry : Tensor (n, D) state and method's carry at t
+    y, carry : Tensor (n, D), (n, C) state and method's carry at t
     """
 
     rows: Tensor
@@ -34,6 +36,9 @@ class AcceptedSteps:
     last: Tensor
     y: Tensor
     carry: Tensor
+
+
+Observer = Callable[[AcceptedSteps, StepResult, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,8 @@ def integrate(
     controller: Controller,
     max_steps: int,
     keep_steps: bool = True,
+    event: Event | None = None,
+    observe: Observer | None = None,
 ) -> Integration:
     """Solve dy/dt = field(t, y) from (t0, y0) to the query times of every series.
 
@@ -152,6 +159,12 @@ def integrate(
         Steps, accepted or not, that a series may take.
     keep_steps : bool
         Whether to return every accepted step; otherwise those that answer a query time.
+    event : callable, optional
+        (t (n,), y (n, D)) -> (n,): every series ends where its sign changes, with Status.EVENT and that time as
+        `t_reached`. Query times up to the end of the step around it are answered.
+    observe : callable, optional
+        Shown every round's accepted steps when they are taken: `observe(steps, step, answers)` with their results
+        and the number of query times that each of them answers, (n,).
     """
     with torch.no_grad():
         queries = _Queries.of(t0, t_eval)
@@ -159,6 +172,7 @@ def integrate(
     started, slope = _first_slopes(field, y0, t0, queries.asked > 0, method, results)
     front = _begin(field, y0, t0, t_eval, queries, started, slope, method, controller, results)
     log = _Log([], [], [])
+    watch = None if event is None else _begin_watch(event, front, results)
     attempts = 0  # the same for all: who is still under way has taken part in every round
     while len(front.rows):
         attempts += 1
@@ -172,14 +186,20 @@ def integrate(
             chosen = None if bool(decision.accept.all()) else torch.nonzero(decision.accept)[:, 0]
         if chosen is not None:
             step = _only(chosen, step, ratio, method, field, t, front, signed)
-        record(front, log, step, decision.accept, chosen, reached, signed, last, keep_steps)
+        record(front, log, step, decision.accept, chosen, reached, signed, last, keep_steps, observe)
+        y_before = front.y
         advance(front, step, decision, chosen, reached)
         with torch.no_grad():
+            if watch is not None:
+                end_at_event(front, watch, step, chosen, t, y_before, signed)
             leaving = retire(front, results, decision.accept, ratio, controller.adaptive, attempts, max_steps)
         if leaving is not None:
             front.keep(~leaving)
+    if watch is not None and watch.crossings:
+        rows, times = watch.times()
+        results.status[rows], results.t_reached[rows] = int(Status.EVENT), times
     results.n_evals += results.n_steps * method.evaluations_per_step
-    first_slope = torch.zeros_like(y0).index_copy(0, started, slope)
+    first_slope = torch.zeros_like(y0).index_copy(0, started, slope[:, : y0.shape[1]])
     coefficients, pieces = _assemble(log, y0, first_slope, t0, queries.at_start, t_eval.shape[1])
     return Integration(coefficients, pieces, log.steps, started, **vars(results))
 
@@ -192,7 +212,7 @@ def _nothing_known(t0: Tensor) -> _Results:
 def _first_slopes(
     field: Field, y0: Tensor, t0: Tensor, wanted: Tensor, method: ExplicitRK, results: _Results
 ) -> tuple[Tensor, Tensor]:
-    """Positions (n,) of the wanted series whose state and slope at t0 are finite, and their slopes (n, D)."""
+    """Positions (n,) of the wanted series whose state and slope at t0 are finite, and their carries (n, C)."""
     wanted = wanted & torch.isfinite(y0.detach()).all(dim=1)
     rows = torch.nonzero(wanted)[:, 0]
     results.n_evals += wanted
@@ -234,7 +254,7 @@ def _begin(
         last = t_eval.gather(1, queries.asked.index_select(0, rows)[:, None] - 1)[:, 0]
         span = (last - t0) * direction
         with torch.no_grad():
-            h, control = controller.first_step(method, field, t0, y, carry, direction * span)
+            h, control = controller.first_step(method, field, t0, y, carry[:, : y.shape[1]], direction * span)
         results.n_evals[rows] += controller.first_step_evaluations
     return _Front(
         rows=rows,
@@ -295,6 +315,7 @@ def record(
     h: Tensor,
     last: Tensor,
     keep_steps: bool,
+    observe: Observer | None = None,
 ) -> None:
     """Remember the accepted steps, their polynomials, and how many query times lie inside."""
     end = torch.searchsorted(front.queries, reached[:, None], right=True)[:, 0]
@@ -313,6 +334,8 @@ def record(
     )
     if chosen is not None:
         entries = tuple(entry.index_select(0, chosen) for entry in entries)
+    if observe is not None and len(entries[0]):
+        observe(AcceptedSteps(*entries[:-1]), step, entries[-1])
     polynomial = torch.cat([entries[4][None], step.dense])
     if not keep_steps and not bool((entries[-1] > 0).all()):
         useful = torch.nonzero(entries[-1])[:, 0]
@@ -369,6 +392,37 @@ def retire(
     results.n_steps.index_fill_(0, rows, attempts)
     results.n_accepted.index_copy_(0, rows, front.accepted.index_select(0, which))
     return leaving
+
+
+def _begin_watch(event: Event, front: _Front, results: _Results) -> EventWatch:
+    """A watch over all series; those whose event is at t0 leave at once."""
+    with torch.no_grad():
+        watch = EventWatch(event, len(results.status))
+        if len(front.rows):
+            at_start = watch.begin(front.rows, front.t0, front.y)
+            results.status[front.rows[at_start]] = int(Status.EVENT)
+            front.keep(~at_start)
+    return watch
+
+
+def end_at_event(
+    front: _Front,
+    watch: EventWatch,
+    step: StepResult,
+    chosen: Tensor | None,
+    t: Tensor,
+    y: Tensor,
+    h: Tensor,
+) -> None:
+    """Let the step from (t, y) by h be the last one of the series whose event changed its sign in it."""
+    where = torch.arange(len(front.rows), device=t.device) if chosen is None else chosen
+    if not len(where):
+        return
+    t_end = (front.t0 + front.direction * front.elapsed)[where]
+    polynomial = torch.cat([y[where][None], step.dense])
+    crossed = watch.after(front.rows[where], t[where], h[where], t_end, step.y, polynomial)
+    ended = where[crossed]
+    front.span = front.span.index_copy(0, ended, front.elapsed[ended])
 
 
 def _assemble(

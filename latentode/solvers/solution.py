@@ -13,8 +13,9 @@ from latentode.exceptions import SolverError
 
 
 class Status(IntEnum):
-    """How the integration of one series ended."""
+    """How the integration of one series ended: positive where it failed."""
 
+    EVENT = -1
     SUCCESS = 0
     MAX_STEPS = 1
     STEP_UNDERFLOW = 2
@@ -27,6 +28,7 @@ class Status(IntEnum):
 
 
 _MESSAGES = {
+    Status.EVENT: "stopped at its event",
     Status.SUCCESS: "solved",
     Status.MAX_STEPS: (
         "the maximum number of steps was reached: raise max_steps, loosen rtol and atol, "
@@ -60,6 +62,10 @@ class Solution:
     stats : dict of Tensor (N,), int64
         `n_steps` attempted, `n_accepted`, and `n_evals` of the field in the forward pass (not counted: what a
         gradient repeats).
+    event_times : Tensor (N,) or None
+        Where an event was asked for: its time, NaN where there was none.
+    event_states : Tensor (N, *state) or None
+        The state there.
     """
 
     t: Tensor
@@ -67,11 +73,13 @@ class Solution:
     status: Tensor
     t_reached: Tensor
     stats: dict[str, Tensor]
+    event_times: Tensor | None = None
+    event_states: Tensor | None = None
 
     @property
     def success(self) -> bool:
-        """Whether every series was solved."""
-        return not bool(self.status.any())
+        """Whether every series was solved, to its end or its event."""
+        return not bool((self.status > 0).any())
 
     def raise_for_status(self, names: Sequence[object] | None = None) -> Solution:
         """Return self, or raise if a series was not solved.
@@ -86,7 +94,7 @@ class Solution:
         SolverError
             With the series, the time reached, the status and the repair.
         """
-        failed = torch.nonzero(self.status)[:, 0].tolist()
+        failed = torch.nonzero(self.status > 0)[:, 0].tolist()
         if not failed:
             return self
         first = failed[0]

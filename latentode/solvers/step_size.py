@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -73,10 +75,10 @@ class FixedStep:
 
 @dataclass(frozen=True)
 class PIController:
-    """Proportional-integral control of the local error.
+    """Proportional-integral control of the local error; with other coefficients I or PID: see `CONTROLLERS`.
 
-    h_next = h · safety · r_n^(-α) · r_{n-1}^β with r the error ratio, α = 1/k - 0.75 β, k the order of the error
-    estimate plus one; after a rejection h never grows.
+    h_next = h · safety · r_n^(-α) · r_{n-1}^β · r_{n-2}^(-γ) with r the error ratios of this and the last accepted
+    steps; after a rejection only r_n counts, and h never grows.
 
     Parameters
     ----------
@@ -84,7 +86,7 @@ class PIController:
         Tolerance of a step: atol + rtol · max(|y(t)|, |y(t + h)|), elementwise; the ratio is a root mean square
         over the state.
     order : int
-        k above.
+        k, the order of the error estimate plus one.
     beta : float
         Weight of the previous error; 0 gives the elementary (I) controller.
     safety, min_factor, max_factor : float
@@ -93,11 +95,18 @@ class PIController:
         First step size in the unit of time; None lets a heuristic find it.
     max_step : float
         Largest step size, in the unit of time.
+    min_step : float
+        Smallest step size, in the unit of time: a step of it is accepted whatever its error, as torchdiffeq does,
+        unless the new state is not finite.
+    alpha : float or None
+        Weight of the error of this step; None: 1/k - 0.75 β.
+    gamma : float
+        Weight of the error before the previous one; 0: no derivative part.
 
     References
     ----------
     Hairer, Nørsett, Wanner: Solving Ordinary Differential Equations I, II.4 (step control, first step);
-    Gustafsson, Lundh, Söderlind (1988).
+    Gustafsson, Lundh, Söderlind (1988); Söderlind (2003), Digital filters in adaptive time-stepping.
     """
 
     rtol: float
@@ -109,6 +118,9 @@ class PIController:
     max_factor: float = 10.0
     initial_step: float | None = None
     max_step: float = float("inf")
+    min_step: float = 0.0
+    alpha: float | None = None
+    gamma: float = 0.0
     adaptive = True
 
     def __post_init__(self) -> None:
@@ -121,6 +133,8 @@ class PIController:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive; got {value}")
+        if not 0 <= self.min_step <= self.max_step:
+            raise ValueError(f"min_step must lie between 0 and max_step={self.max_step}; got {self.min_step}")
 
     @property
     def first_step_evaluations(self) -> int:
@@ -133,7 +147,10 @@ class PIController:
             h = torch.full_like(t, self.initial_step)
         else:
             h = self._starting_step(field, t, y, carry, span)
-        return h.clamp(max=self.max_step), torch.ones_like(t)
+        past = (
+            (t.shape[0], 2) if self.gamma else t.shape
+        )  # ratios of the last accepted steps, the newest first
+        return h.clamp(self.min_step, self.max_step), torch.ones(past, dtype=t.dtype, device=t.device)
 
     def _starting_step(self, field: Field, t: Tensor, y: Tensor, slope: Tensor, span: Tensor) -> Tensor:
         """A step in which neither slope nor bend makes much of a difference, after Hairer et al., II.4.
@@ -162,18 +179,50 @@ class PIController:
 
     def next_step(self, h: Tensor, error_ratio: Tensor, state: Tensor) -> StepDecision:
         accept = error_ratio <= 1  # False for NaN
-        alpha = 1 / self.order - 0.75 * self.beta
+        if self.min_step:  # a hundredth more, by which the loop may stretch a last step
+            accept |= (h <= 1.01 * self.min_step) & torch.isfinite(error_ratio)
+        alpha = 1 / self.order - 0.75 * self.beta if self.alpha is None else self.alpha
         ratio = error_ratio.to(h.dtype).clamp(min=1e-10)
-        factor = self.safety * ratio**-alpha
+        factor, past = self.safety * ratio**-alpha, self._from_the_past(state)
         if bool(accept.all()):
             largest: float | Tensor = self.max_factor
-            factor, state = factor * state**self.beta, ratio.clamp(min=1e-4)
+            factor, state = factor * past, _remember(ratio, state)
         else:
-            factor = (factor * torch.where(accept, state**self.beta, 1.0)).nan_to_num(nan=self.min_factor)
+            factor = (factor * torch.where(accept, past, 1.0)).nan_to_num(nan=self.min_factor)
             largest = torch.where(accept, self.max_factor, 1.0)
-            state = torch.where(accept, ratio.clamp(min=1e-4), state)
+            state = torch.where(accept.reshape(-1, *[1] * (state.ndim - 1)), _remember(ratio, state), state)
         factor = factor.clamp(min=self.min_factor).clamp(max=largest)
-        return StepDecision(accept, (h * factor).clamp(max=self.max_step), state)
+        return StepDecision(accept, self._within_bounds(h * factor, error_ratio), state)
+
+    def _from_the_past(self, state: Tensor) -> Tensor:
+        """The factor (N,) that the errors of the last accepted steps contribute."""
+        if not self.gamma:
+            return state**self.beta
+        return state[:, 0] ** self.beta * state[:, 1] ** -self.gamma
+
+    def _within_bounds(self, h: Tensor, error_ratio: Tensor) -> Tensor:
+        """Where the last try was not finite, h may fall below the smallest step: no such step is ever accepted."""
+        h = h.clamp(max=self.max_step)
+        return torch.where(torch.isfinite(error_ratio), h.clamp(min=self.min_step), h) if self.min_step else h
+
+
+def _remember(ratio: Tensor, state: Tensor) -> Tensor:
+    """The past ratios with a new one in front; a lucky one does not make the next step shrink for long."""
+    ratio = ratio.clamp(min=1e-4)
+    return ratio if state.ndim == 1 else torch.stack([ratio, state[:, 0]], dim=1)
+
+
+def pid_controller(rtol: float, atol: float, order: int, **options: Any) -> PIController:
+    """PID control with the coefficients of SUNDIALS' ARKODE: smooth sequences of steps for stiff-ish problems."""
+    weights = {"alpha": 0.58 / order, "beta": 0.21 / order, "gamma": 0.1 / order}
+    return PIController(rtol, atol, order, **weights, **options)
+
+
+CONTROLLERS: dict[str, Callable[..., PIController]] = {
+    "i": partial(PIController, beta=0.0),
+    "pi": PIController,
+    "pid": pid_controller,
+}
 
 
 def root_mean_square(x: Tensor) -> Tensor:

@@ -7,10 +7,12 @@ polynomial, which is linear in the stages too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+
+from latentode.solvers import dopri8
 
 Row = tuple[float, ...]
 
@@ -69,13 +71,24 @@ def _hermite(b: Row) -> tuple[Row, ...]:
     return tuple(tuple(row) for row in weights)
 
 
-def _first_same_as_last(name: str, order: int, c: Row, a: tuple[Row, ...], b: Row) -> Tableau:
-    """A fixed-step tableau with the closing stage f(t + h, y1) and Hermite output added."""
+def _first_same_as_last(
+    name: str, order: int, c: Row, a: tuple[Row, ...], b: Row, b_embedded: Row = (), error_order: int = 0
+) -> Tableau:
+    """A tableau with the closing stage f(t + h, y1) and Hermite output added; fixed steps if nothing is embedded."""
+    b_error = (*(x - y for x, y in zip(b, b_embedded)), 0.0) if b_embedded else None
     b = (*b, 0.0)
-    return Tableau(name, order, (*c, 1.0), (*a, b[:-1]), b, None, _hermite(b))
+    return Tableau(name, order, (*c, 1.0), (*a, b[:-1]), b, b_error, _hermite(b), error_order)
 
 
 EULER = _first_same_as_last("euler", 1, (0.0,), ((),), (1.0,))
+
+MIDPOINT = _first_same_as_last("midpoint", 2, (0.0, 1 / 2), ((), (1 / 2,)), (0.0, 1.0))
+
+HEUN2 = _first_same_as_last("heun2", 2, (0.0, 1.0), ((), (1.0,)), (1 / 2, 1 / 2))
+
+HEUN3 = _first_same_as_last(
+    "heun3", 3, (0.0, 1 / 3, 2 / 3), ((), (1 / 3,), (0.0, 2 / 3)), (1 / 4, 0.0, 3 / 4)
+)
 
 RK4 = _first_same_as_last(
     "rk4",
@@ -83,6 +96,37 @@ RK4 = _first_same_as_last(
     (0.0, 1 / 2, 1 / 2, 1.0),
     ((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)),
     (1 / 6, 1 / 3, 1 / 3, 1 / 6),
+)
+
+# Heun's method with Euler's inside.
+ADAPTIVE_HEUN = _first_same_as_last(
+    "adaptive_heun", 2, (0.0, 1.0), ((), (1.0,)), (1 / 2, 1 / 2), b_embedded=(1.0, 0.0), error_order=1
+)
+
+# Fehlberg (1969), RK1(2). The estimate is that of the solution of order 1 with its small constant, 1/512, while the
+# one of order 2 is carried on: the error may be many tolerances.
+FEHLBERG2 = _first_same_as_last(
+    "fehlberg2",
+    2,
+    (0.0, 1 / 2, 1.0),
+    ((), (1 / 2,), (1 / 256, 255 / 256)),
+    (1 / 512, 255 / 256, 1 / 512),
+    b_embedded=(1 / 256, 255 / 256, 0.0),
+    error_order=1,
+)
+
+# Bogacki and Shampine (1989).
+_BOSH3_B = (2 / 9, 1 / 3, 4 / 9, 0.0)
+
+BOSH3 = Tableau(
+    name="bosh3",
+    order=3,
+    error_order=2,
+    c=(0.0, 1 / 2, 3 / 4, 1.0),
+    a=((), (1 / 2,), (0.0, 3 / 4), _BOSH3_B[:-1]),
+    b=_BOSH3_B,
+    b_error=(2 / 9 - 7 / 24, 1 / 3 - 1 / 4, 4 / 9 - 1 / 3, -1 / 8),
+    interpolant=_hermite(_BOSH3_B),
 )
 
 # Dormand and Prince (1980); dense output of order 4 by Shampine (1986).
@@ -177,4 +221,12 @@ TSIT5 = Tableau(
     ),
 )
 
-TABLEAUS: dict[str, Tableau] = {tableau.name: tableau for tableau in (EULER, RK4, DOPRI5, TSIT5)}
+# Prince and Dormand (1981).
+DOPRI8 = replace(
+    _first_same_as_last("dopri8", 8, dopri8.C, dopri8.A, dopri8.B, dopri8.B_EMBEDDED, error_order=7),
+    interpolant=dopri8.INTERPOLANT,
+)
+
+_ALL = (EULER, MIDPOINT, HEUN2, HEUN3, RK4, ADAPTIVE_HEUN, FEHLBERG2, BOSH3, DOPRI5, TSIT5, DOPRI8)
+
+TABLEAUS: dict[str, Tableau] = {tableau.name: tableau for tableau in _ALL}

@@ -12,11 +12,18 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from latentode import solve_ivp
 from latentode.gradients import GRADIENTS
-from latentode.solvers import SOLVERS
+from latentode.solvers import SOLVERS, Reversible
 
 nan = math.nan
 every_gradient = pytest.mark.parametrize("gradient", GRADIENTS)
-every_solver = pytest.mark.parametrize("solver", SOLVERS)
+# exact for the computed solution; the continuous adjoint is so in the limit of small steps
+EXACT = [name for name in GRADIENTS if name != "adjoint"]
+SMOOTH_AT_STEPS_OF_017 = [
+    (solver, gradient)
+    for solver in SOLVERS
+    for gradient in GRADIENTS
+    if gradient in EXACT or SOLVERS[solver].order > 4
+]
 
 Y0 = [[0.4, -0.2], [1.0, 0.7], [-0.5, 0.3]]
 T_EVAL = {
@@ -34,7 +41,7 @@ def double(x):
     return torch.tensor(x, dtype=torch.float64)
 
 
-def solved(solver, gradient, field=None, y0=None, **options):
+def solved(solver, gradient, field=None, step_size=0.17, **options):
     """The answers as a function of y0, t0, t_eval and the parameters; fixed steps, so that it is smooth."""
     field = Swirl() if field is None else field
 
@@ -52,7 +59,7 @@ def solved(solver, gradient, field=None, y0=None, **options):
             solver=solver,
             gradient=gradient,
             params=params,
-            step_size=0.15,
+            step_size=step_size,
             **options,
         )
         return found.y.nan_to_num(nan=0.0)
@@ -61,8 +68,7 @@ def solved(solver, gradient, field=None, y0=None, **options):
     return answers, params
 
 
-@every_gradient
-@every_solver
+@pytest.mark.parametrize(("solver", "gradient"), SMOOTH_AT_STEPS_OF_017)
 @pytest.mark.parametrize("where", T_EVAL)
 def test_against_finite_differences(where, solver, gradient):
     """With respect to y0, t0, every query time and the parameters.
@@ -82,9 +88,26 @@ def test_against_finite_differences(where, solver, gradient):
 
         assert gradcheck(ragged, (inputs[0], inputs[1], values, *params), fast_mode=True)
     elif where == "at t0" and solver == "euler":  # a step of zero length and a short one differ in O(eps)
-        assert gradcheck(answers, inputs, atol=1e-4, fast_mode=True)
+        assert gradcheck(answers, inputs, fast_mode=True, atol=1e-4)
     else:
         assert gradcheck(answers, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize("solver", [name for name in SOLVERS if SOLVERS[name].order <= 4])
+def test_the_adjoint_converges_to_the_exact_gradient_with_the_order_of_the_method(solver):
+    """Of the parameters too, which are integrated by another formula than the state."""
+
+    def gradients(solver, gradient, step_size):
+        answers, params = solved(solver, gradient, step_size=step_size)
+        y0, t0, t_eval = (double(x).requires_grad_() for x in (Y0, [0.1, 0.1, 0.1], T_EVAL["after"]))
+        loss = answers(y0, t0, t_eval, *params).square().sum()
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss, [y0, t0, t_eval, *params])])
+
+    truth = gradients("tsit5", "backprop", 0.02)
+    steps = [0.02, 0.01] if SOLVERS[solver].order < 3 else [0.08, 0.04]
+    coarse, fine = ((gradients(solver, "adjoint", h) - truth).norm().item() for h in steps)
+    assert math.log2(coarse / fine) > SOLVERS[solver].order - 0.3
+    assert fine < 0.1
 
 
 @every_gradient
@@ -152,12 +175,16 @@ def test_linear_field_against_the_matrix_exponential(t_query, solver, gradient):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("where", T_EVAL)
-@every_solver
-def test_all_gradients_agree(solver, where, dtype):
+@pytest.mark.parametrize(
+    "solver", [*SOLVERS, Reversible(SOLVERS["dopri5"]), Reversible(SOLVERS["rk4"])], ids=str
+)
+def test_all_exact_gradients_agree(solver, where, dtype):
+    """`reversible` among them where it solves with the same method as the others."""
     field = Swirl(dtype)
-    step_size = 0.15 if SOLVERS[solver].tableau.b_error is None else None
+    method = SOLVERS.get(solver, solver)
+    step_size = 0.15 if method.error_order is None else None
     found = []
-    for gradient in GRADIENTS:
+    for gradient in EXACT if hasattr(method, "step_back") else ("backprop", "discrete_adjoint"):
         leaves = [double(Y0).to(dtype), double([0.1, 0.0, -0.1]), double(T_EVAL[where])]
         leaves = [x.requires_grad_() for x in leaves]
         y = solve_ivp(
@@ -171,6 +198,22 @@ def test_all_gradients_agree(solver, where, dtype):
     for others in found[1:]:
         for one, other in zip(found[0], others):
             torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "gradient", [name for name in GRADIENTS if name not in ("backprop", "discrete_adjoint")]
+)
+@pytest.mark.parametrize("where", T_EVAL)
+def test_each_agrees_with_backprop_at_tight_tolerance(where, gradient):
+    """As steps go to zero all four have the same limit."""
+    field, found = Swirl(), []
+    for each in ("backprop", gradient):
+        leaves = [x.requires_grad_() for x in (double(Y0), double([0.1, 0.0, -0.1]), double(T_EVAL[where]))]
+        y = solve_ivp(field, leaves[0], leaves[2], t0=leaves[1], gradient=each, rtol=1e-9, atol=1e-9).y
+        loss = y.nan_to_num(nan=0.0).square().sum()
+        found.append(torch.autograd.grad(loss, [*leaves, *field.parameters()], materialize_grads=True))
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other, rtol=EXACT_GRADIENT, atol=EXACT_GRADIENT)
 
 
 @every_gradient

@@ -13,9 +13,14 @@ from latentode.gradients import GRADIENTS
 from latentode.solvers import SOLVERS, PIController, Solution, Status
 
 nan = math.nan
-ADAPTIVE = [name for name, method in SOLVERS.items() if method.tableau.b_error is not None]
+ADAPTIVE = [name for name, method in SOLVERS.items() if method.error_order is not None and method.order > 2]
+PRECISE = [name for name in ADAPTIVE if SOLVERS[name].order >= 5]  # the others would take ages
 every_adaptive = pytest.mark.parametrize("solver", ADAPTIVE)
+every_precise = pytest.mark.parametrize("solver", PRECISE)
 every_gradient = pytest.mark.parametrize("gradient", GRADIENTS)
+not_reversible = pytest.mark.parametrize(  # a flow that contracts strongly parts the y and z of its solvers
+    "gradient", [name for name in GRADIENTS if name != "reversible"]
+)
 
 
 def double(x):
@@ -51,7 +56,7 @@ def test_too_many_steps(solver, gradient):
         solution.raise_for_status()
 
 
-@every_adaptive
+@every_precise
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("shift", [0.0, 4096.0])
 def test_a_solution_that_runs_away_in_finite_time(solver, dtype, shift):
@@ -114,7 +119,7 @@ def test_step_size_underflow_names_its_repair(solver):
 @every_gradient
 def test_a_start_that_is_not_finite(value, solver, gradient):
     y0 = double([[1.0, 1.0], [1.0, value], [2.0, 2.0]])
-    options = {} if solver in ADAPTIVE else {"step_size": 0.1}
+    options = {} if solver in ADAPTIVE else {"step_size": 0.05}
     solution = solve_ivp(
         decay, y0, [0.0, 1.0], solver=solver, gradient=gradient, throw=False, rtol=1e-8, **options
     )
@@ -202,12 +207,12 @@ def test_a_broken_series_leaves_no_nan_in_the_gradients_of_the_parameters(solver
     (solution.y[0].sum() + solution.y[:, 0].nan_to_num().sum()).backward()
     expected = 2.0 / math.sqrt(2.25**2 + 2.0)  # (y + 0.75)² = 2.25² + 2 rate t
     assert rate.grad.item() == pytest.approx(
-        expected, rel=1e-3 if SOLVERS[solver].tableau.order > 1 else 0.05
+        expected, rel=1e-3 if SOLVERS[solver].order > 1 else 0.05
     )
 
 
-@every_gradient
-@every_adaptive
+@not_reversible
+@every_precise
 def test_a_rejected_step_leaves_no_nan_in_the_gradients(solver, gradient):
     """y' = -k y^1.5, y = (y0^-0.5 + k t / 2)^-2; the first step tries a negative y, where the field is NaN."""
     k = torch.tensor(20.0, dtype=torch.float64, requires_grad=True)

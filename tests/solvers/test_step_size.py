@@ -9,7 +9,7 @@ import torch
 from tolerances import ROUNDING
 
 from latentode import solve_ivp
-from latentode.solvers import SOLVERS, FixedStep, PIController
+from latentode.solvers import CONTROLLERS, SOLVERS, FixedStep, PIController, Status
 from latentode.solvers.explicit_rk import StepResult
 
 nan = math.nan
@@ -32,6 +32,74 @@ def test_next_step_follows_its_formula():
     expected = [0.1 * 0.9 * 0.5**-alpha * 0.2**0.08, 0.2 * 0.9 * 2.0**-alpha, 0.3 * 0.9]
     torch.testing.assert_close(decision.h, double(expected), rtol=ROUNDING, atol=0)
     torch.testing.assert_close(decision.state, double([0.5, 0.2, 1.0]), rtol=0, atol=0)
+
+
+def test_pid_looks_two_accepted_steps_back():
+    controller = CONTROLLERS["pid"](1e-3, 1e-6, order=5)
+    h = torch.ones(2, dtype=torch.float64)
+    state = double([[0.3, 0.7], [0.3, 0.7]])
+    decision = controller.next_step(h, double([0.5, 2.0]), state)
+    grown = 0.9 * 0.5 ** (-0.58 / 5) * 0.3 ** (0.21 / 5) * 0.7 ** (-0.1 / 5)
+    shrunk = 0.9 * 2.0 ** (-0.58 / 5)  # a rejected step looks at itself only, and changes no history
+    torch.testing.assert_close(decision.h, double([grown, shrunk]), rtol=ROUNDING, atol=0)
+    assert decision.state.tolist() == [[0.5, 0.3], [0.3, 0.7]]
+    everywhere = controller.next_step(h[:1], double([0.5]), state[:1])
+    assert torch.equal(everywhere.h, decision.h[:1])
+    assert torch.equal(everywhere.state, decision.state[:1])
+
+
+def test_i_looks_at_no_other_step():
+    controller = CONTROLLERS["i"](1e-3, 1e-6, order=5)
+    h = torch.ones(2, dtype=torch.float64)
+    decision = controller.next_step(h, double([0.5, 0.5]), double([0.1, 1.0]))
+    torch.testing.assert_close(decision.h, double([0.9 * 0.5**-0.2] * 2), rtol=ROUNDING, atol=0)
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_every_controller_keeps_the_error_near_the_tolerance(name):
+    """Of a wave with a burst: the truth is sin t + tanh(20 (t - 3))."""
+    t_eval = torch.linspace(0.0, 6.0, 40, dtype=torch.float64)
+
+    def field(t, y):
+        return (torch.cos(t) + 20 / torch.cosh(20 * (t - 3)) ** 2)[:, None].expand_as(y)
+
+    truth = torch.sin(t_eval) + torch.tanh(20 * (t_eval - 3))
+    solution = solve_ivp(field, truth[:1, None], t_eval, controller=name, rtol=1e-6, atol=1e-6)
+    assert float((solution.y[0, :, 0] - truth).abs().max()) < 10e-6
+    assert int(solution.stats["n_steps"][0]) < 300
+
+
+def test_a_smallest_step_is_accepted_whatever_its_error():
+    controller = PIController(1e-3, 1e-6, order=5, min_step=0.1)
+    h, ratio = double([0.1, 0.2, 0.1, 0.05, 0.1]), double([1e6, 1e6, nan, 1e6, 0.5])
+    decision = controller.next_step(h, ratio, torch.ones_like(h))
+    assert decision.accept.tolist() == [True, False, False, True, True]
+    assert decision.h[[0, 1, 3]].tolist() == [0.1, 0.1, 0.1]
+    assert decision.h[2].item() == pytest.approx(0.02)  # not finite: it goes below, and is never accepted
+    assert decision.h[4] > 0.1
+
+
+def test_a_smallest_step_crosses_a_jump_and_bounds_the_work():
+    """Without one, a field with noise in it takes ever smaller steps until time does not move."""
+    calls = iter(range(100_000))
+
+    def noisy(t, y):
+        return torch.full_like(y, 1e6 * (-1.0) ** next(calls))
+
+    options = {"rtol": 0.0, "atol": 1e-9}
+    stuck = solve_ivp(noisy, double([[1.0]]), [1e9, 1e9 + 1], throw=False, **options)
+    assert stuck.status.tolist() == [Status.STEP_UNDERFLOW]
+    through = solve_ivp(noisy, double([[1.0]]), [1e9, 1e9 + 1], first_step=0.1, min_step=0.1, **options)
+    assert through.success
+    assert through.stats["n_steps"].tolist() == [10]
+
+
+def test_nothing_that_is_not_finite_is_accepted_for_being_small():
+    solution = solve_ivp(
+        lambda t, y: y**2, double([[1.0]]), [0.0, 2.0], min_step=0.01, throw=False, max_steps=5000
+    )
+    assert solution.status.tolist() == [Status.NON_FINITE]
+    assert solution.t_reached[0] < 2.0
 
 
 def test_factors_are_bounded_and_a_rejected_step_never_grows():
@@ -124,6 +192,8 @@ def test_fixed_step_refuses_what_is_no_size(size):
         ({"initial_step": 0.0}, "initial_step must be positive; got 0.0"),
         ({"max_step": -2.0}, "max_step must be positive; got -2.0"),
         ({"max_step": nan}, "max_step must be positive; got nan"),
+        ({"min_step": -0.1}, "min_step must lie between 0 and max_step=inf; got -0.1"),
+        ({"min_step": 2.0, "max_step": 1.0}, "min_step must lie between 0 and max_step=1.0; got 2.0"),
     ],
 )
 def test_pi_controller_refuses_what_makes_no_sense(options, message):

@@ -14,7 +14,7 @@ from latentode.solvers import TABLEAUS
 
 Tree = tuple  # the subtrees of the root, sorted
 
-DENSE_ORDER = {"dopri5": 4, "tsit5": 4}  # of the methods with an interpolant of their own
+DENSE_ORDER = {"dopri5": 4, "tsit5": 4, "dopri8": 5}  # of the methods with an interpolant of their own
 THETA = np.linspace(0.0, 1.0, 7)
 
 every_tableau = pytest.mark.parametrize("tableau", TABLEAUS.values(), ids=TABLEAUS)
@@ -96,7 +96,7 @@ def test_solution_meets_all_conditions_of_its_order(tableau):
 @every_tableau
 def test_order_is_not_understated(tableau):
     residuals = [tableau.b @ stage_weights(tableau, t) - 1 / density(t) for t in trees(tableau.order + 1)]
-    assert np.abs(residuals).max() > 1e-5
+    assert np.abs(residuals).max() > 1e-6  # dopri8: 8e-6
 
 
 @pytest.mark.parametrize("tableau", [t for t in TABLEAUS.values() if t.b_error], ids=lambda t: t.name)
@@ -123,7 +123,8 @@ def test_interpolant_joins_its_neighbours_with_their_slopes(tableau):
     first, last = np.eye(tableau.stages)[[0, -1]]
     np.testing.assert_allclose(matrix[:, 0], first, atol=TABLEAU)  # slope at θ = 0: f(t, y)
     powers = np.arange(1, matrix.shape[1] + 1)
-    np.testing.assert_allclose(matrix @ powers, last, atol=TABLEAU)  # slope at θ = 1: f(t + h, y1)
+    digits = TABLEAU * max(1.0, np.abs(matrix).max())  # lost in the sum of coefficients of size 100
+    np.testing.assert_allclose(matrix @ powers, last, atol=digits)  # slope at θ = 1: f(t + h, y1)
 
 
 def test_dopri5_is_scipys_rk45():

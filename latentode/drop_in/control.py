@@ -1,0 +1,167 @@
+"""Step-size control for one clock over the whole state: elementary control of a norm, callbacks, smallest steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentode.drop_in.state import StateLayout
+from latentode.solvers.explicit_rk import ExplicitRK, Field, StepResult
+from latentode.solvers.step_size import StepDecision
+
+CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
+
+
+@dataclass
+class Callbacks:
+    """Functions of (t, y, dt) that the caller's field carries, called in the forward pass only.
+
+    Gradients replay steps; `live` is True while the solution is computed. Rows may hold several `parts` side by side.
+    """
+
+    layout: StateLayout
+    functions: dict[str, Callable[..., Any]]
+    parts: int = 1
+    live: bool = False
+    last: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @staticmethod
+    def of(func: Any, layout: StateLayout, suffix: str = "", parts: int = 1) -> Callbacks:
+        found = {name: getattr(func, name + suffix, None) for name in CALLBACKS}
+        functions = {name: function for name, function in found.items() if function is not None}
+        return Callbacks(layout, functions, parts)
+
+    def step(self, t: Tensor, y: Tensor, h: Tensor) -> None:
+        """A step (t (1,), y (1, D), h (1,)) is about to be tried."""
+        if self.live and self.functions:
+            with torch.no_grad():
+                self.last = (t[0].detach(), y[0].detach(), h[0].detach().abs())
+            self.call("callback_step")
+
+    def call(self, name: str) -> None:
+        if name in self.functions and self.last is not None:
+            t, y, dt = self.last
+            states = [self.layout.unpack(part) for part in y.chunk(self.parts)]
+            self.functions[name](t, states[0] if self.parts == 1 else tuple(states), dt)
+
+
+@dataclass(frozen=True)
+class Announced:
+    """A method that announces its steps to the callbacks."""
+
+    method: ExplicitRK
+    callbacks: Callbacks
+
+    @property
+    def order(self) -> int:
+        return self.method.order  # type: ignore[attr-defined]
+
+    @property
+    def evaluations_per_step(self) -> int:
+        return self.method.evaluations_per_step
+
+    def slope(self, carry: Tensor) -> Tensor:
+        return self.method.slope(carry)  # type: ignore[attr-defined]
+
+    def start(self, field: Field, t: Tensor, y: Tensor) -> Tensor:
+        return self.method.start(field, t, y)
+
+    def step(self, field: Field, t: Tensor, y: Tensor, h: Tensor, carry: Tensor) -> StepResult:
+        self.callbacks.step(t, y, h)
+        return self.method.step(field, t, y, h, carry)
+
+
+@dataclass
+class OneClock:
+    """Elementary control: h_next = h · clamp(safety · r^(-1/order), dfactor, ifactor), r the norm of error/tolerance.
+
+    The step never shrinks after it was accepted. A step of at most `min_step` is accepted whatever its error.
+    `norm` takes as many states as lie side by side in a row: the state, or the state and its adjoint.
+
+    References
+    ----------
+    Hairer, Nørsett, Wanner: Solving Ordinary Differential Equations I, II.4.
+    """
+
+    layout: StateLayout
+    norm: Callable[..., Any]
+    rtol: float | Tensor
+    atol: float | Tensor
+    order: int
+    callbacks: Callbacks
+    first_step_size: float | None = None
+    min_step: float = 0.0
+    max_step: float = float("inf")
+    safety: float = 0.9
+    ifactor: float = 10.0
+    dfactor: float = 0.2
+    parts: int = 1
+    resume: Tensor | None = None  # where a solve was interrupted, its next step size
+    adaptive = True
+
+    @property
+    def first_step_evaluations(self) -> int:
+        return 1 if self.first_step_size is None and self.resume is None else 0
+
+    def first_step(
+        self, method: ExplicitRK, field: Field, t: Tensor, y: Tensor, carry: Tensor, span: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        if self.resume is not None:
+            h = self.resume
+        elif self.first_step_size is not None:
+            h = torch.full_like(t, float(self.first_step_size))
+        else:
+            h = self._starting_step(field, t, y, carry, span.sign())
+        return h.clamp(self.min_step, self.max_step), torch.empty_like(t)
+
+    def _starting_step(self, field: Field, t: Tensor, y: Tensor, carry: Tensor, direction: Tensor) -> Tensor:
+        """A first guess from the size of the state, its slope, and the slope's change over a trial step."""
+        slope = carry if carry.shape == y.shape else field(t, y)
+        tolerance = self._tolerance(y, y)
+        size, speed = self._measure(y, tolerance), self._measure(slope, tolerance)
+        tiny = (size < 1e-5) | (speed < 1e-5)
+        trial = torch.where(tiny, 1e-6, 0.01 * size / speed)
+        ahead = direction * trial
+        change = field(t + ahead, y + ahead.to(y.dtype)[:, None] * slope) - slope
+        bend = torch.maximum(speed, self._measure(change, tolerance) / trial)
+        calm = torch.maximum(torch.full_like(trial, 1e-6), 1e-3 * trial)
+        wanted = torch.where(bend <= 1e-15, calm, (0.01 / bend) ** (1 / self.order))
+        return torch.minimum(100 * trial, wanted).nan_to_num(nan=1e-6)
+
+    def error_ratio(self, y: Tensor, step: StepResult) -> Tensor:
+        if step.error is None:
+            raise ValueError("the method has no error estimate")
+        return self._measure(step.error, self._tolerance(y, step.y))
+
+    def _elements(self, row: Tensor) -> Tensor:
+        """The states that lie in a row side by side, (parts, M), in the caller's dtype."""
+        return self.layout.elements(row[0].unflatten(0, (self.parts, -1)))
+
+    def _tolerance(self, y: Tensor, y_next: Tensor) -> Tensor:
+        """One per element of the states, (parts, M)."""
+        size = torch.maximum(self._elements(y).abs(), self._elements(y_next).abs())
+        # smallest number instead of 0: an error of 0 at a tolerance of 0 is fine, not NaN
+        return (self.atol + self.rtol * size.double()).clamp(min=torch.finfo(torch.float64).tiny)
+
+    def _measure(self, row: Tensor, tolerance: Tensor) -> Tensor:
+        """Norm (1,) of a row over the tolerances."""
+        states = [self.layout.shaped(part) for part in self._elements(row) / tolerance]
+        return torch.as_tensor(self.norm(*states)).abs().double().reshape(1)
+
+    def next_step(self, h: Tensor, error_ratio: Tensor, state: Tensor) -> StepDecision:
+        accept = error_ratio <= 1
+        if self.min_step > 0:
+            accept = accept | (h <= self.min_step)
+        factor = self.safety * error_ratio ** (-1 / self.order)
+        factor = factor.nan_to_num(nan=self.dfactor, posinf=self.ifactor)
+        lowest = torch.where(error_ratio < 1, 1.0, self.dfactor)
+        factor = torch.maximum(factor, lowest).clamp(max=self.ifactor)
+        following = (h * factor).clamp(self.min_step, self.max_step)
+        self.resume = following
+        if self.callbacks.live:
+            self.callbacks.call("callback_accept_step" if bool(accept) else "callback_reject_step")
+        return StepDecision(accept, following, state)

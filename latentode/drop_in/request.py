@@ -1,0 +1,194 @@
+"""What the caller asks for, checked and brought into the engine's form."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentode.checks import did_you_mean
+from latentode.drop_in.control import Callbacks
+from latentode.drop_in.errors import ArgumentError
+from latentode.drop_in.state import StateLayout, root_mean_square
+from latentode.exceptions import LatentODEWarning
+from latentode.solvers import SOLVERS, ExplicitRK, Tableau
+
+# torchdiffeq's "rk4" is the 3/8 rule, the engine's is the classical method; the last stage closes the step.
+RK4_38 = Tableau(
+    name="rk4",
+    order=4,
+    c=(0.0, 1 / 3, 2 / 3, 1.0, 1.0),
+    a=((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0), (1 / 8, 3 / 8, 3 / 8, 1 / 8)),
+    b=(1 / 8, 3 / 8, 3 / 8, 1 / 8, 0.0),
+    b_error=None,
+    interpolant=(  # cubic Hermite: weights of θ, θ², θ³
+        (1.0, -13 / 8, 3 / 4),
+        (0.0, 9 / 8, -3 / 4),
+        (0.0, 9 / 8, -3 / 4),
+        (0.0, 3 / 8, -1 / 4),
+        (0.0, -1.0, 1.0),
+    ),
+)
+
+ON_A_GRID = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams")
+ALIASES = {"fixed_adams": "implicit_adams"}
+OWN = {"rk4": ExplicitRK(RK4_38)}  # where a name means another method than in the engine
+
+ADAPTIVE_OPTIONS = (
+    "first_step",
+    "min_step",
+    "max_step",
+    "step_t",
+    "jump_t",
+    "safety",
+    "ifactor",
+    "dfactor",
+    "max_num_steps",
+    "dtype",
+)
+GRID_OPTIONS = ("step_size", "grid_constructor", "interp", "perturb")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One solve: `row` (1, D) from t[0] to the times t (T,), float64 and monotone."""
+
+    func: Callable[..., Any]
+    y0: Any
+    layout: StateLayout
+    row: Tensor
+    t_given: Tensor
+    t: Tensor
+    rtol: float | Tensor
+    atol: float | Tensor
+    method: ExplicitRK
+    on_a_grid: bool
+    options: dict[str, Any]
+    norm: Callable[..., Any]
+    callbacks: Callbacks
+
+    def field(self, t: Tensor, rows: Tensor) -> Tensor:
+        """The caller's function as a field on rows, asked with a scalar time; gradients may ask for many times."""
+        if len(rows) > 1:
+            return torch.cat([self.field(*pair) for pair in zip(t.split(1), rows.split(1))])
+        slope = self.func(t[0].to(self.layout.real_dtype), self.layout.unpack(rows[0]))
+        return self.layout.pack(slope, "func(t, y)")
+
+
+def method_named(name: str | None) -> tuple[str, ExplicitRK, bool]:
+    """A solver by torchdiffeq's name, or by the engine's, and whether it takes fixed steps.
+
+    Raises
+    ------
+    ValueError
+        With all names.
+    """
+    name = "dopri5" if name is None else name
+    table = {**SOLVERS, **OWN}
+    table.update({alias: table[of] for alias, of in ALIASES.items() if of in table})
+    if name not in table:
+        names = ", ".join(f'"{known}"' for known in table)
+        raise ValueError(f'Invalid method "{name}"{did_you_mean(name, table)}. Must be one of {{{names}}}.')
+    name = ALIASES.get(name, name)
+    return name, table[name], name in ON_A_GRID or error_order(table[name]) is None
+
+
+def error_order(method: Any) -> int | None:
+    """Order of the solution embedded in a method, None where there is none."""
+    numbers = getattr(method, "tableau", method)
+    if getattr(numbers, "b_error", True) is None:
+        return None
+    return getattr(numbers, "error_order", 0) or None
+
+
+def prepare(
+    func: Callable[..., Any],
+    y0: Any,
+    t: Any,
+    rtol: Any,
+    atol: Any,
+    method: str | None,
+    options: dict[str, Any] | None,
+) -> Request:
+    """Check the arguments of `odeint`.
+
+    Raises
+    ------
+    ArgumentError, TypeError, ValueError
+        As torchdiffeq does in the same place.
+    """
+    layout = StateLayout.of(y0)
+    name, solver, on_a_grid = method_named(method)
+    row = layout.pack(y0)
+    callbacks = Callbacks.of(func, layout)
+    options = check_options(name, on_a_grid, options, callbacks)
+    norm = options.pop("norm", None) or root_mean_square
+    t = check_times(t)
+    if t.device != row.device:
+        warnings.warn("t is not on the same device as y0: it is moved there", LatentODEWarning, stacklevel=4)
+        t = t.to(row.device)
+    return Request(
+        func=func,
+        y0=y0,
+        layout=layout,
+        row=row,
+        t_given=t,
+        t=t.to(torch.float32 if row.device.type == "mps" else torch.float64),
+        rtol=layout.tolerance("rtol", rtol),
+        atol=layout.tolerance("atol", atol),
+        method=solver,
+        on_a_grid=on_a_grid,
+        options=options,
+        norm=norm,
+        callbacks=callbacks,
+    )
+
+
+def check_times(t: Any) -> Tensor:
+    """Times as they are: a floating-point vector, strictly increasing or decreasing."""
+    if not isinstance(t, Tensor):
+        raise ArgumentError(f"t must be a torch.Tensor; got {type(t).__name__}: use torch.as_tensor(t)")
+    if not t.is_floating_point():
+        raise TypeError(f"t must be a floating point Tensor but is {t.dtype}: use t.float() or t.double()")
+    if t.ndim != 1 or len(t) == 0:
+        raise ArgumentError(f"t must be one dimensional with at least one entry; got shape {tuple(t.shape)}")
+    ahead = t[1:] > t[:-1]
+    back = t[1:] < t[:-1]
+    if not bool(ahead.all() | back.all()):
+        place = int(torch.nonzero(~(ahead if bool(ahead[0]) else back))[0]) + 1
+        raise ArgumentError(
+            f"t must be strictly increasing or decreasing; t[{place - 1}] = {t[place - 1].item():g} is followed "
+            f"by t[{place}] = {t[place].item():g}: sort t and drop duplicates (torch.unique)"
+        )
+    return t
+
+
+def check_options(
+    name: str, on_a_grid: bool, options: dict[str, Any] | None, callbacks: Callbacks
+) -> dict[str, Any]:
+    """The options that the method has; a warning for others, and for callbacks that it never calls."""
+    options = dict(options or {})
+    known = GRID_OPTIONS if on_a_grid else ADAPTIVE_OPTIONS
+    for option in [option for option in options if option not in (*known, "norm")]:
+        del options[option]
+        hint = "" if option in GRID_OPTIONS + ADAPTIVE_OPTIONS else did_you_mean(option, known)
+        warnings.warn(
+            f"method {name!r} has no option {option!r}{hint}: it is ignored; "
+            f"its options are {', '.join(known)}, norm",
+            LatentODEWarning,
+            stacklevel=5,
+        )
+    unheard = sorted(set(callbacks.functions) - {"callback_step"})
+    if on_a_grid and unheard:
+        warnings.warn(
+            f"method {name!r} takes fixed steps and does not support callbacks {unheard}",
+            LatentODEWarning,
+            stacklevel=5,
+        )
+    if on_a_grid and options.get("interp", "linear") not in ("linear", "cubic"):
+        raise ArgumentError(f"interp must be 'linear' or 'cubic'; got {options['interp']!r}")
+    return options

@@ -1,0 +1,203 @@
+"""The exact gradient of the computed solution, in memory that does not grow with steps × state.
+
+The forward pass keeps the last state of every series and, of each accepted step, numbers only: its time, its size and
+what it answers (24 bytes per series and step, whatever the size of the state). The backward pass takes the steps
+back by algebra, replays each with a graph of its own that lives for one step, and applies its vector-Jacobian product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentode.exceptions import SolverError
+from latentode.gradients.discrete_adjoint import Sweep
+from latentode.gradients.problem import Problem, refuse_second_derivatives
+from latentode.gradients.replay import moving_pieces
+from latentode.solvers.explicit_rk import ExplicitRK, StepResult
+from latentode.solvers.integrate import AcceptedSteps, Integration
+from latentode.solvers.interpolation import interpolate
+from latentode.solvers.reversible import Reversible
+
+
+def reversible(problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> tuple[Tensor, Integration]:
+    """Solve with a reversible method, and take its steps back for the gradient.
+
+    A method that is not reversible is put into the construction of McCallum and Foster (`solvers.Reversible`), with
+    and without gradients: the solution is of the same order, but not that of the method alone.
+
+    Good for many steps of a large state, and not for stiff or strongly contracting fields: y and z drift apart by the
+    factor by which the flow contracts over the span, in any tolerance (see `solvers.reversible`). Rounding grows
+    likewise on the way back; if the states do not find back to y0, the backward pass raises and gives no gradient.
+
+    Returns
+    -------
+    Tensor (N, T, D), Integration
+
+    Raises
+    ------
+    ValueError
+        If the method is neither reversible nor an explicit Runge-Kutta method.
+    """
+    problem = replace(problem, method=_reversible(problem.method))
+    if not problem.wants_gradient(y0, t0, t_eval):
+        with torch.no_grad():
+            run = problem.integrate(y0, t0, t_eval, keep_steps=False)
+            return run.at(t0, t_eval), run
+    box: list[Integration] = []
+    coefficients = _Reversing.apply(problem, box, y0, t0, t_eval, *problem.params)
+    run = box[0]
+    return interpolate(coefficients, moving_pieces(run, t0, t_eval), t0, t_eval), run
+
+
+def _reversible(method: Any) -> Any:
+    if hasattr(method, "step_back"):
+        return method
+    if isinstance(method, ExplicitRK):
+        return Reversible(method)
+    raise ValueError(
+        f"gradient='reversible' needs an explicit Runge-Kutta method or a reversible one; got "
+        f"{type(method).__name__}: use gradient='discrete_adjoint'"
+    )
+
+
+_ROUNDS_TOGETHER = 256  # marks are packed, since a small tensor of its own takes more room than its numbers
+
+
+class _Mark(NamedTuple):
+    """Of n steps taken in one round: their series, t - t0, size, whether cut at the last query time, and useful."""
+
+    rows: Tensor
+    offset: Tensor
+    h: Tensor
+    last: Tensor
+    answers: Tensor
+
+
+class _Trail:
+    """The marks of all accepted steps in order, and the states (N, D), (N, C) after each series' last useful step.
+
+    A series that is solved ends with one; the steps of another beyond it, perhaps into a pole, are not taken back.
+    """
+
+    def __init__(self, y0: Tensor) -> None:
+        self.rows: list[Tensor] = []  # mostly one and the same tensor: no memory per round
+        self.packed: list[Tensor] = []  # (3, n) per round: offset, h, last + 2 answers; the early ones joined
+        self.loose = 0
+        self.y = y0.detach().clone()
+        self.carry = y0.new_empty(0)
+
+    def observe(self, steps: AcceptedSteps, step: StepResult, answers: Tensor) -> None:
+        """What `integrate` shows of every round."""
+        if not self.rows:
+            self.carry = step.carry.new_zeros(len(self.y), step.carry.shape[1])
+        self.rows.append(steps.rows)
+        self.packed.append(torch.stack([steps.offset, steps.h, steps.last + 2.0 * (answers > 0)]))
+        self.loose += 1
+        if self.loose == _ROUNDS_TOGETHER:
+            self.packed[-self.loose :] = [torch.cat(self.packed[-self.loose :], dim=1)]
+            self.loose = 0
+        useful = torch.nonzero(answers)[:, 0]
+        if len(useful):
+            rows = steps.rows.index_select(0, useful)
+            self.y.index_copy_(0, rows, step.y.index_select(0, useful))
+            self.carry.index_copy_(0, rows, step.carry.index_select(0, useful))
+
+    def backwards(self) -> Iterator[_Mark]:
+        """The marks, the latest first, without steps beyond the last useful one."""
+        under_way = torch.zeros(len(self.y), dtype=torch.bool, device=self.y.device)
+        rounds = reversed(self.rows)
+        for packed in reversed(self.packed):
+            end = packed.shape[1]
+            while end:
+                rows = next(rounds)
+                offset, h, flags = packed[:, end - len(rows) : end]
+                end -= len(rows)
+                mark = _Mark(rows, offset, h, flags % 2 == 1, flags >= 2)
+                under_way[rows] |= mark.answers
+                taken = under_way[rows]
+                if not bool(taken.all()):
+                    mark = _Mark(*(entry[taken] for entry in mark))
+                if len(mark.rows):
+                    yield mark
+
+
+class _Reversing(torch.autograd.Function):
+    """From the inputs to those polynomials of the solution that answer query times."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        problem: Problem,
+        box: list[Integration],
+        y0: Tensor,
+        t0: Tensor,
+        t_eval: Tensor,
+        *params: Tensor,
+    ) -> Tensor:
+        trail = _Trail(y0)
+        run = problem.integrate(y0, t0, t_eval, keep_steps=False, observe=trail.observe)
+        box.append(run)
+        ctx.problem, ctx.trail, ctx.started = problem, trail, run.started
+        ctx.save_for_backward(y0, t0, t_eval, *params)  # params: so that torch notices a change in place
+        return run.coefficients
+
+    @staticmethod
+    def backward(ctx: Any, of_coefficients: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivatives("the reversible gradient")
+        y0, t0, t_eval, *_ = ctx.saved_tensors
+        problem, trail = ctx.problem, ctx.trail
+        sweep = Sweep(problem, y0, t0, t_eval, wants_times=any(ctx.needs_input_grad[3:5]))
+        of_pieces = of_coefficients.transpose(0, 1)  # (1 + degree, S, D)
+        y, carry = trail.y.clone(), trail.carry.clone()
+        end = of_pieces.shape[1] - 1
+        for mark in trail.backwards():
+            steps = _taken_back(problem, mark, t0.detach(), y, carry)
+            begin = end - int(mark.answers.sum())
+            of_piece = of_pieces.new_zeros(len(of_pieces), *steps.y.shape)
+            of_piece[:, mark.answers] = of_pieces[:, begin:end]
+            sweep.through(steps, of_piece)
+            end = begin
+        _check_return(y, carry, y0, trail.y)
+        sweep.through_start(ctx.started, of_pieces[:, :end])
+        times = (sweep.of_t0, sweep.of_t_eval) if sweep.wants_times else (None, None)
+        return None, None, sweep.of_y, *times, *sweep.of_params
+
+
+def _taken_back(problem: Problem, mark: _Mark, t0: Tensor, y: Tensor, carry: Tensor) -> AcceptedSteps:
+    """One round of steps with the states at their beginnings, which also replace those in y and carry."""
+    rows, offset, h = mark.rows, mark.offset, mark.h
+    method: Any = problem.method
+    with torch.no_grad():
+        before, carry_before = method.step_back(
+            problem.field,
+            t0.index_select(0, rows) + offset,
+            y.index_select(0, rows),
+            h,
+            carry.index_select(0, rows),
+        )
+    y.index_copy_(0, rows, before)
+    carry.index_copy_(0, rows, carry_before)
+    return AcceptedSteps(rows, offset, h, mark.last, before, carry_before)
+
+
+def _check_return(y: Tensor, carry: Tensor, y0: Tensor, y_end: Tensor) -> None:
+    """The way back must end where the way began, up to a third of the digits."""
+    if not carry.numel():
+        return
+    moved = carry.any(dim=1)
+    z = torch.where(moved[:, None], carry[:, y0.shape[1] :], y0)
+    gap = torch.maximum((y - y0).abs(), (z - y0).abs()).amax(dim=1)
+    scale = torch.maximum(y0.abs(), y_end.abs()).amax(dim=1)
+    lost = moved & ~(gap <= torch.finfo(y0.dtype).eps ** (1 / 3) * scale)
+    if bool(lost.any()):
+        first = int(torch.nonzero(lost)[0])
+        raise SolverError(
+            f"the steps of a series could not be taken back: from {y0[first].tolist()[:4]} they return to "
+            f"{y[first].tolist()[:4]}, because the field contracts too strongly or the steps are too many for "
+            f"{y0.dtype}: use float64, a shorter span, or gradient='discrete_adjoint'"
+        )
