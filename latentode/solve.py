@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from latentode.gradients import GRADIENTS, Gradient, Problem
 from latentode.gradients.event import through_event
-from latentode.solvers import CONTROLLERS, SOLVERS, ExplicitRK, FixedStep, Solution
+from latentode.solvers import CONTROLLERS, SOLVERS, FixedStep, Method, Solution
 from latentode.solvers.integrate import Integration, integrate
 from latentode.solvers.solution import Status
 from latentode.solvers.step_size import Controller
@@ -24,7 +24,7 @@ def solve_ivp(
     t_eval: Any,
     *,
     t0: Any = None,
-    solver: str | ExplicitRK = "dopri5",
+    solver: str | Method = "dopri5",
     rtol: float = 1e-3,
     atol: float = 1e-6,
     step_size: float | None = None,
@@ -55,7 +55,7 @@ def solve_ivp(
         so that series may have different numbers of query times. Kept in float64.
     t0 : float or Tensor () or (N,), optional
         Initial times; default: the first query time of each series.
-    solver : str or ExplicitRK, default "dopri5"
+    solver : str or Method, default "dopri5"
         A name in `latentode.solvers.SOLVERS` or a method.
     rtol, atol : float, default 1e-3 and 1e-6
         Tolerances of an adaptive solver for the error of a step: atol + rtol · |y|.
@@ -244,7 +244,7 @@ def _time_dtype(device: torch.device) -> torch.dtype:
 
 
 def _controller(
-    method: ExplicitRK,
+    method: Method,
     name: object,
     choice: str | Controller | None,
     tolerances: dict[str, float],

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from latentode.solvers.explicit_rk import StepResult
+from latentode.solvers.method import StepResult
 from latentode.solvers.step_size import StepDecision
 
 

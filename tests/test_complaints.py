@@ -226,7 +226,7 @@ def test_vmap_is_refused_with_the_way_to_do_without(gradient):
 # --- neighbours
 
 
-@every_gradient
+@pytest.mark.parametrize("gradient", [g for g in GRADIENTS if g != "reversible"])  # not for stiff fields
 def test_a_neighbour_changes_neither_steps_nor_values_nor_gradients(gradient):
     """Exactly the same steps; values and gradients up to the order in which a sum is taken."""
     t_eval = [0.0, 0.5, 3.0]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentode.drop_in.state import StateLayout
-from latentode.solvers.explicit_rk import ExplicitRK, Field, StepResult
+from latentode.solvers.method import Field, Method, StepResult
 from latentode.solvers.step_size import StepDecision
 
 CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
@@ -53,19 +53,20 @@ class Callbacks:
 class Announced:
     """A method that announces its steps to the callbacks."""
 
-    method: ExplicitRK
+    method: Method
     callbacks: Callbacks
 
     @property
     def order(self) -> int:
-        return self.method.order  # type: ignore[attr-defined]
+        return self.method.order
+
+    @property
+    def error_order(self) -> int | None:
+        return self.method.error_order
 
     @property
     def evaluations_per_step(self) -> int:
         return self.method.evaluations_per_step
-
-    def slope(self, carry: Tensor) -> Tensor:
-        return self.method.slope(carry)  # type: ignore[attr-defined]
 
     def start(self, field: Field, t: Tensor, y: Tensor) -> Tensor:
         return self.method.start(field, t, y)
@@ -108,19 +109,18 @@ class OneClock:
         return 1 if self.first_step_size is None and self.resume is None else 0
 
     def first_step(
-        self, method: ExplicitRK, field: Field, t: Tensor, y: Tensor, carry: Tensor, span: Tensor
+        self, method: Method, field: Field, t: Tensor, y: Tensor, slope: Tensor, span: Tensor
     ) -> tuple[Tensor, Tensor]:
         if self.resume is not None:
             h = self.resume
         elif self.first_step_size is not None:
             h = torch.full_like(t, float(self.first_step_size))
         else:
-            h = self._starting_step(field, t, y, carry, span.sign())
+            h = self._starting_step(field, t, y, slope, span.sign())
         return h.clamp(self.min_step, self.max_step), torch.empty_like(t)
 
-    def _starting_step(self, field: Field, t: Tensor, y: Tensor, carry: Tensor, direction: Tensor) -> Tensor:
+    def _starting_step(self, field: Field, t: Tensor, y: Tensor, slope: Tensor, direction: Tensor) -> Tensor:
         """A first guess from the size of the state, its slope, and the slope's change over a trial step."""
-        slope = carry if carry.shape == y.shape else field(t, y)
         tolerance = self._tolerance(y, y)
         size, speed = self._measure(y, tolerance), self._measure(slope, tolerance)
         tiny = (size < 1e-5) | (speed < 1e-5)

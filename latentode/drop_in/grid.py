@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from latentode.drop_in.control import Callbacks
 from latentode.drop_in.errors import ArgumentError
-from latentode.solvers.explicit_rk import ExplicitRK, Field
+from latentode.solvers.method import Field, Method
 
 
 class Knot(NamedTuple):
@@ -54,7 +54,7 @@ class GridWalk:
     """
 
     def __init__(
-        self, method: ExplicitRK, field: Field, callbacks: Callbacks, *, recompute: bool, perturb: bool
+        self, method: Method, field: Field, callbacks: Callbacks, *, recompute: bool, perturb: bool
     ) -> None:
         self.method, self.field, self.callbacks = method, field, callbacks
         self.recompute, self.perturb = recompute, perturb

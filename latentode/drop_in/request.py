@@ -15,7 +15,7 @@ from latentode.drop_in.control import Callbacks
 from latentode.drop_in.errors import ArgumentError
 from latentode.drop_in.state import StateLayout, root_mean_square
 from latentode.exceptions import LatentODEWarning
-from latentode.solvers import SOLVERS, ExplicitRK, Tableau
+from latentode.solvers import SOLVERS, ExplicitRK, Method, Tableau
 
 # torchdiffeq's "rk4" is the 3/8 rule, the engine's is the classical method; the last stage closes the step.
 RK4_38 = Tableau(
@@ -65,7 +65,7 @@ class Request:
     t: Tensor
     rtol: float | Tensor
     atol: float | Tensor
-    method: ExplicitRK
+    method: Method
     on_a_grid: bool
     options: dict[str, Any]
     norm: Callable[..., Any]
@@ -79,7 +79,7 @@ class Request:
         return self.layout.pack(slope, "func(t, y)")
 
 
-def method_named(name: str | None) -> tuple[str, ExplicitRK, bool]:
+def method_named(name: str | None) -> tuple[str, Method, bool]:
     """A solver by torchdiffeq's name, or by the engine's, and whether it takes fixed steps.
 
     Raises
@@ -94,15 +94,7 @@ def method_named(name: str | None) -> tuple[str, ExplicitRK, bool]:
         names = ", ".join(f'"{known}"' for known in table)
         raise ValueError(f'Invalid method "{name}"{did_you_mean(name, table)}. Must be one of {{{names}}}.')
     name = ALIASES.get(name, name)
-    return name, table[name], name in ON_A_GRID or error_order(table[name]) is None
-
-
-def error_order(method: Any) -> int | None:
-    """Order of the solution embedded in a method, None where there is none."""
-    numbers = getattr(method, "tableau", method)
-    if getattr(numbers, "b_error", True) is None:
-        return None
-    return getattr(numbers, "error_order", 0) or None
+    return name, table[name], name in ON_A_GRID or table[name].error_order is None
 
 
 def prepare(

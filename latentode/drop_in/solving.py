@@ -12,11 +12,11 @@ from torch import Tensor
 from latentode.drop_in.control import Announced, OneClock
 from latentode.drop_in.errors import ArgumentError, IntegrationError
 from latentode.drop_in.grid import GridWalk, grid_of, inside, walk_grid
-from latentode.drop_in.request import Request, error_order
+from latentode.drop_in.request import Request
 from latentode.gradients import Gradient, Problem
-from latentode.solvers import ExplicitRK, Status
-from latentode.solvers.explicit_rk import Field
+from latentode.solvers import Status
 from latentode.solvers.integrate import Integration
+from latentode.solvers.method import Field, Method
 
 NO_LIMIT = 2**31 - 1  # of steps, as in torchdiffeq
 
@@ -105,7 +105,7 @@ def clock_of(request: Request) -> OneClock:
 
 
 def clock_from(
-    request: Request, method: ExplicitRK, rtol: float | Tensor, atol: float | Tensor, options: dict[str, Any]
+    request: Request, method: Method, rtol: float | Tensor, atol: float | Tensor, options: dict[str, Any]
 ) -> OneClock:
     """Step-size control of an adaptive method with the options given."""
     return OneClock(
@@ -113,7 +113,7 @@ def clock_from(
         request.norm,
         rtol,
         atol,
-        order=(error_order(method) or 0) + 1,
+        order=(method.error_order or 0) + 1,
         callbacks=request.callbacks,
         first_step_size=options.get("first_step"),
         min_step=float(options.get("min_step", 0.0)),

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from latentode.exceptions import SolverError
 from latentode.gradients.problem import Problem, refuse_second_derivatives
-from latentode.solvers.explicit_rk import ExplicitRK, Field, StepResult
 from latentode.solvers.integrate import AcceptedSteps, Integration
+from latentode.solvers.method import Field, Method, StepResult
 from latentode.solvers.solution import Status
 from latentode.solvers.step_size import Controller, PIController
 
@@ -42,7 +42,7 @@ class Adjoint:
     ----------
     rtol, atol : float, optional
         Tolerances backwards, `atol` in the units of y and of the largest cotangent of a series; default: as forwards.
-    method : ExplicitRK, optional
+    method : Method, optional
         Method backwards; default: as forwards.
     controller : optional
         Step-size controller backwards; overrides rtol and atol.
@@ -55,7 +55,7 @@ class Adjoint:
 
     rtol: float | None = None
     atol: float | None = None
-    method: ExplicitRK | None = None
+    method: Method | None = None
     controller: Controller | None = None
 
     def __call__(
@@ -78,7 +78,7 @@ class Adjoint:
             problem, method=method, controller=self.controller or self._controller(problem, method)
         )
 
-    def _controller(self, problem: Problem, method: ExplicitRK) -> Controller:
+    def _controller(self, problem: Problem, method: Method) -> Controller:
         forwards = problem.controller
         rtol, atol = (
             getattr(forwards, name, None) if (own := getattr(self, name)) is None else own
@@ -205,22 +205,26 @@ class _WayBack:
 
 
 def _adjoint_field(field: Field, size: int) -> Field:
-    """d(y, a)/dt = (f, -aᵀ ∂f/∂y), on states (n, 2 D)."""
+    """d(y, a)/dt = (f, -aᵀ ∂f/∂y), on states (n, 2 D); differentiable itself where Newton's iteration asks for that."""
 
     def slopes(t: Tensor, state: Tensor) -> Tensor:
-        y, a = state[:, :size].requires_grad_(), state[:, size:]
+        wants_graph = state.requires_grad and torch.is_grad_enabled()
         with torch.enable_grad():
+            y, a = (state if wants_graph else state.detach().requires_grad_()).split(size, dim=1)
             dy = field(t, y)
-        (of_y,) = _pull_back(dy, a, (y,))
-        return torch.cat([dy.detach(), torch.zeros_like(a) if of_y is None else -of_y], dim=1)
+            (of_y,) = _pull_back(dy, a, (y,), create_graph=wants_graph)
+            slope = torch.cat([dy, torch.zeros_like(a) if of_y is None else -of_y], dim=1)
+        return slope if wants_graph else slope.detach()
 
     return slopes
 
 
-def _pull_back(output: Tensor, cotangent: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
+def _pull_back(
+    output: Tensor, cotangent: Tensor, inputs: Sequence[Tensor], *, create_graph: bool = False
+) -> Sequence[Tensor | None]:
     if not (inputs and output.requires_grad):
         return [None] * len(inputs)
-    return torch.autograd.grad(output, inputs, cotangent, allow_unused=True)
+    return torch.autograd.grad(output, inputs, cotangent, allow_unused=True, create_graph=create_graph)
 
 
 def _gauss(n: int) -> tuple[list[float], list[float]]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from latentode.solvers.event import Event
-from latentode.solvers.explicit_rk import Field
+from latentode.solvers.method import Field
 
 LARGEST_CORRECTION = 1e-3  # of the way to the event
 

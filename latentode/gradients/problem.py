@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentode.solvers.explicit_rk import ExplicitRK, Field
 from latentode.solvers.integrate import Integration, Observer, integrate
+from latentode.solvers.method import Field, Method
 from latentode.solvers.step_size import Controller
 
 
@@ -19,7 +19,7 @@ class Problem:
 
     field: Field
     params: Sequence[Tensor]
-    method: ExplicitRK
+    method: Method
     controller: Controller
     max_steps: int
 

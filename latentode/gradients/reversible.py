@@ -18,9 +18,10 @@ from latentode.exceptions import SolverError
 from latentode.gradients.discrete_adjoint import Sweep
 from latentode.gradients.problem import Problem, refuse_second_derivatives
 from latentode.gradients.replay import moving_pieces
-from latentode.solvers.explicit_rk import ExplicitRK, StepResult
+from latentode.solvers.explicit_rk import ExplicitRK
 from latentode.solvers.integrate import AcceptedSteps, Integration
 from latentode.solvers.interpolation import interpolate
+from latentode.solvers.method import StepResult
 from latentode.solvers.reversible import Reversible
 
 

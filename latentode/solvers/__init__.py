@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from latentode.solvers.adams import ADAMS, Adams
 from latentode.solvers.explicit_rk import ExplicitRK
+from latentode.solvers.implicit_rk import ImplicitRK
+from latentode.solvers.implicit_tableaus import IMPLICIT_TABLEAUS
 from latentode.solvers.integrate import AcceptedSteps, Integration, integrate
+from latentode.solvers.method import Method
 from latentode.solvers.reversible import Reversible, ReversibleHeun
 from latentode.solvers.solution import Solution, Status
 from latentode.solvers.step_size import CONTROLLERS, FixedStep, PIController
 from latentode.solvers.tableaus import TABLEAUS, Tableau
 
-SOLVERS: dict[str, Any] = {name: ExplicitRK(tableau) for name, tableau in TABLEAUS.items()}
+SOLVERS: dict[str, Method] = {name: ExplicitRK(tableau) for name, tableau in TABLEAUS.items()}
+SOLVERS |= {name: ImplicitRK(tableau) for name, tableau in IMPLICIT_TABLEAUS.items()}
+SOLVERS |= ADAMS
 SOLVERS["reversible_heun"] = ReversibleHeun()
 
 __all__ = [
+    "ADAMS",
     "CONTROLLERS",
+    "IMPLICIT_TABLEAUS",
     "SOLVERS",
     "TABLEAUS",
     "AcceptedSteps",
+    "Adams",
     "ExplicitRK",
     "FixedStep",
+    "ImplicitRK",
     "Integration",
+    "Method",
     "PIController",
     "Reversible",
     "ReversibleHeun",

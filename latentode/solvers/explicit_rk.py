@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from latentode.solvers.method import Field, StepResult
 from latentode.solvers.tableaus import Tableau
-
-Field = Callable[[Tensor, Tensor], Tensor]
-
-
-class StepResult(NamedTuple):
-    """What a step of N series with a flat state of size D yields.
-
-    y : Tensor (N, D)
-        Solution at t + h.
-    error : Tensor (N, D) or None
-        Estimate of the local error; None where the method has none.
-    dense : Tensor (degree, N, D)
-        Coefficients of θ¹..θ^degree in y(t + θh) - y(t).
-    carry : Tensor (N, C)
-        What the next step can use again, first of all (and here only) a slope: f(t + h, y(t + h)).
-    """
-
-    y: Tensor
-    error: Tensor | None
-    dense: Tensor
-    carry: Tensor
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from latentode.solvers.event import Event, EventWatch
-from latentode.solvers.explicit_rk import ExplicitRK, Field, StepResult
 from latentode.solvers.interpolation import Pieces, interpolate
+from latentode.solvers.method import Field, Method, StepResult
 from latentode.solvers.solution import Status
 from latentode.solvers.step_size import Controller, StepDecision
 
@@ -138,7 +138,7 @@ def integrate(
     t0: Tensor,
     t_eval: Tensor,
     *,
-    method: ExplicitRK,
+    method: Method,
     controller: Controller,
     max_steps: int,
     keep_steps: bool = True,
@@ -180,7 +180,9 @@ def integrate(
         t, signed = front.t0 + front.direction * front.elapsed, front.direction * h
         step = method.step(field, t, front.y, signed, front.carry)
         with torch.no_grad():
-            ratio = controller.error_ratio(front.y, step)
+            ratio, converged = controller.error_ratio(front.y, step), step.converged
+            if step.evaluations is not None:
+                results.n_evals[front.rows] += step.evaluations
             decision = controller.next_step(h, ratio, front.control)
             reached = torch.where(last, front.span, front.elapsed + h)
             chosen = None if bool(decision.accept.all()) else torch.nonzero(decision.accept)[:, 0]
@@ -192,7 +194,9 @@ def integrate(
         with torch.no_grad():
             if watch is not None:
                 end_at_event(front, watch, step, chosen, t, y_before, signed)
-            leaving = retire(front, results, decision.accept, ratio, controller.adaptive, attempts, max_steps)
+            leaving = retire(
+                front, results, decision.accept, ratio, converged, controller.adaptive, attempts, max_steps
+            )
         if leaving is not None:
             front.keep(~leaving)
     if watch is not None and watch.crossings:
@@ -210,7 +214,7 @@ def _nothing_known(t0: Tensor) -> _Results:
 
 
 def _first_slopes(
-    field: Field, y0: Tensor, t0: Tensor, wanted: Tensor, method: ExplicitRK, results: _Results
+    field: Field, y0: Tensor, t0: Tensor, wanted: Tensor, method: Method, results: _Results
 ) -> tuple[Tensor, Tensor]:
     """Positions (n,) of the wanted series whose state and slope at t0 are finite, and their carries (n, C)."""
     wanted = wanted & torch.isfinite(y0.detach()).all(dim=1)
@@ -236,7 +240,7 @@ def _begin(
     queries: _Queries,
     started: Tensor,
     slope: Tensor,
-    method: ExplicitRK,
+    method: Method,
     controller: Controller,
     results: _Results,
 ) -> _Front:
@@ -286,7 +290,7 @@ def _only(
     chosen: Tensor,
     step: StepResult,
     ratio: Tensor,
-    method: ExplicitRK,
+    method: Method,
     field: Field,
     t: Tensor,
     front: _Front,
@@ -366,6 +370,7 @@ def retire(
     results: _Results,
     accept: Tensor,
     ratio: Tensor,
+    converged: Tensor | None,
     adaptive: bool,
     attempts: int,
     max_steps: int,
@@ -384,6 +389,8 @@ def retire(
     elif not bool(leaving.any()):
         return None
     failure = torch.where(torch.isfinite(ratio), int(Status.STEP_UNDERFLOW), int(Status.NON_FINITE))
+    if converged is not None:
+        failure = torch.where(converged, failure, int(Status.NEWTON_DIVERGED))
     status = torch.where(stuck, failure, int(Status.MAX_STEPS)).masked_fill_(done, int(Status.SUCCESS))
     which = torch.nonzero(leaving)[:, 0]
     rows = front.rows.index_select(0, which)

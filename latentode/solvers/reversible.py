@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentode.solvers.explicit_rk import ExplicitRK, Field, StepResult, weighted_sum
+from latentode.solvers.explicit_rk import ExplicitRK, weighted_sum
+from latentode.solvers.method import Field, StepResult
 from latentode.solvers.tableaus import Tableau
 
 

@@ -20,6 +20,7 @@ class Status(IntEnum):
     MAX_STEPS = 1
     STEP_UNDERFLOW = 2
     NON_FINITE = 3
+    NEWTON_DIVERGED = 4
 
     @property
     def message(self) -> str:
@@ -41,6 +42,10 @@ _MESSAGES = {
     Status.NON_FINITE: (
         "the state or the field became infinite or NaN: check y0 and the field's values near this time, "
         "or bound the field's output"
+    ),
+    Status.NEWTON_DIVERGED: (
+        "the equations of an implicit step could not be solved by Newton's iteration: lower step_size, use an "
+        "adaptive solver, or check that the field is smooth and differentiable in y near this time"
     ),
 }
 

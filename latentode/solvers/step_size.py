@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from latentode.solvers.explicit_rk import ExplicitRK, Field, StepResult
+from latentode.solvers.method import Field, Method, StepResult
 
 
 class StepDecision(NamedTuple):
@@ -31,9 +31,12 @@ class Controller(Protocol):
     def first_step_evaluations(self) -> int: ...
 
     def first_step(
-        self, method: ExplicitRK, field: Field, t: Tensor, y: Tensor, carry: Tensor, span: Tensor
+        self, method: Method, field: Field, t: Tensor, y: Tensor, slope: Tensor, span: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """First step sizes (N,) and the first state of the controller (N, ...); `span` is the signed way to go."""
+        """First step sizes (N,) and the first state of the controller (N, ...).
+
+        `slope` (N, D) is f(t, y), `span` (N,) the signed way to go.
+        """
 
     def error_ratio(self, y: Tensor, step: StepResult) -> Tensor:
         """Estimated error of the step from y over tolerance (N,): at most 1 is acceptable."""
@@ -60,7 +63,7 @@ class FixedStep:
             raise ValueError(f"step_size must be positive; got {self.step_size}")
 
     def first_step(
-        self, method: ExplicitRK, field: Field, t: Tensor, y: Tensor, carry: Tensor, span: Tensor
+        self, method: Method, field: Field, t: Tensor, y: Tensor, slope: Tensor, span: Tensor
     ) -> tuple[Tensor, Tensor]:
         return torch.full_like(t, self.step_size), torch.empty_like(t)
 
@@ -141,12 +144,12 @@ class PIController:
         return 1 if self.initial_step is None else 0
 
     def first_step(
-        self, method: ExplicitRK, field: Field, t: Tensor, y: Tensor, carry: Tensor, span: Tensor
+        self, method: Method, field: Field, t: Tensor, y: Tensor, slope: Tensor, span: Tensor
     ) -> tuple[Tensor, Tensor]:
         if self.initial_step is not None:
             h = torch.full_like(t, self.initial_step)
         else:
-            h = self._starting_step(field, t, y, carry, span)
+            h = self._starting_step(field, t, y, slope, span)
         past = (
             (t.shape[0], 2) if self.gamma else t.shape
         )  # ratios of the last accepted steps, the newest first

@@ -230,7 +230,7 @@ ARGUMENTS = [
         "t must be strictly increasing or decreasing; t[1] = 1 is followed by t[2] = 1: sort t",
     ),
     ({"t": torch.tensor([0.0, 1.0, 0.5])}, AssertionError, "t[1] = 1 is followed by t[2] = 0.5"),
-    ({"method": "dopri"}, ValueError, "Invalid method \"dopri\" (did you mean 'dopri5'?). Must be one of {"),
+    ({"method": "dopr5"}, ValueError, "Invalid method \"dopr5\" (did you mean 'dopri5'?). Must be one of {"),
     ({"rtol": torch.tensor(1e-3, requires_grad=True)}, AssertionError, "rtol cannot require gradient"),
     (
         {"y0": (Y0, Y0), "rtol": [1e-3]},

@@ -8,17 +8,15 @@ import numpy as np
 import pytest
 import torch
 from problems import SPIRAL
+from solver_groups import PRECISE, with_gradients
 from tolerances import ROUNDING, ROUNDING_SINGLE, TIGHT
 
 from latentode import solve_ivp
 from latentode.gradients import GRADIENTS
-from latentode.solvers import SOLVERS
 
 nan = math.nan
 TIGHTLY = {"rtol": 1e-11, "atol": 1e-11}
 
-ADAPTIVE = [name for name, method in SOLVERS.items() if method.error_order is not None and method.order > 2]
-PRECISE = [name for name in ADAPTIVE if SOLVERS[name].order >= 5]  # the others would take ages
 every_precise = pytest.mark.parametrize("solver", PRECISE)
 every_gradient = pytest.mark.parametrize("gradient", GRADIENTS)
 
@@ -39,8 +37,7 @@ def spiral_truth(y0, elapsed):
 Y0 = double([[1.0, 0.0], [0.5, -2.0], [-1.0, 1.0]])
 
 
-@every_gradient
-@every_precise
+@pytest.mark.parametrize(("solver", "gradient"), with_gradients(PRECISE))
 @pytest.mark.parametrize(
     "t_eval",
     [

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from solver_groups import EXPLICIT_ADAPTIVE, PRECISE, STABLE, steps_for, with_gradients
 
 from latentode import solve_ivp
 from latentode.exceptions import SolverError
@@ -13,11 +14,10 @@ from latentode.gradients import GRADIENTS
 from latentode.solvers import SOLVERS, PIController, Solution, Status
 
 nan = math.nan
-ADAPTIVE = [name for name, method in SOLVERS.items() if method.error_order is not None and method.order > 2]
-PRECISE = [name for name in ADAPTIVE if SOLVERS[name].order >= 5]  # the others would take ages
-every_adaptive = pytest.mark.parametrize("solver", ADAPTIVE)
+RAN_AWAY = {Status.STEP_UNDERFLOW, Status.NON_FINITE, Status.NEWTON_DIVERGED}
 every_precise = pytest.mark.parametrize("solver", PRECISE)
 every_gradient = pytest.mark.parametrize("gradient", GRADIENTS)
+ROUGHLY = {"euler": 0.05, "implicit_euler": 0.05, "fehlberg2": 0.01}  # relative errors of gradients
 not_reversible = pytest.mark.parametrize(  # a flow that contracts strongly parts the y and z of its solvers
     "gradient", [name for name in GRADIENTS if name != "reversible"]
 )
@@ -31,8 +31,7 @@ def decay(t, y):
     return -y
 
 
-@every_adaptive
-@every_gradient
+@pytest.mark.parametrize(("solver", "gradient"), with_gradients(STABLE))
 def test_too_many_steps(solver, gradient):
     y0 = double([[1.0, 0.0], [0.0, 0.0]])
     t_eval = double([[0.0, 0.01, 50.0], [0.0, 0.1, 1e-3]])
@@ -71,18 +70,18 @@ def test_a_solution_that_runs_away_in_finite_time(solver, dtype, shift):
         atol=1e-4,
         throw=False,
     )
-    assert Status(int(solution.status[0])) in {Status.STEP_UNDERFLOW, Status.NON_FINITE}
+    assert Status(int(solution.status[0])) in RAN_AWAY
     assert solution.t_reached[0].item() == pytest.approx(1.0 + shift, abs=1e-3)
     torch.testing.assert_close(
-        solution.y[0, :3, 0].double(), double([1.0, 2.0, 10.0]), rtol=2e-3, atol=0, check_dtype=False
-    )
+        solution.y[0, :3, 0].double(), double([1.0, 2.0, 10.0]), rtol=5e-3, atol=0, check_dtype=False
+    )  # up to 0.9 the flow stretches an error of 1e-4 a hundredfold
     assert solution.y[0, 4:].isnan().all()
     assert solution.stats["n_steps"][0] < 1000
 
 
-@every_adaptive
+@pytest.mark.parametrize("solver", EXPLICIT_ADAPTIVE)
 def test_a_jump_that_no_step_can_cross(solver):
-    """The field grows by thirty orders of magnitude at t = 0.3."""
+    """The field grows by thirty orders of magnitude at t = 0.3. (L-stable methods see a part to damp.)"""
     solution = solve_ivp(
         lambda t, y: torch.where(t[:, None] < 0.3, y, 1e30 * y),
         double([[1.0]]),
@@ -96,7 +95,7 @@ def test_a_jump_that_no_step_can_cross(solver):
     assert solution.stats["n_steps"][0] < 1000
 
 
-@every_adaptive
+@pytest.mark.parametrize("solver", EXPLICIT_ADAPTIVE)  # in the others Newton fails
 def test_step_size_underflow_names_its_repair(solver):
     """An error that no step size brings below the tolerance: noise in the field, at a time far from zero."""
     calls = iter(range(100_000))
@@ -114,12 +113,11 @@ def test_step_size_underflow_names_its_repair(solver):
         solution.raise_for_status()
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(("solver", "gradient"), with_gradients(SOLVERS))
 @pytest.mark.parametrize("value", [nan, math.inf, -math.inf])
-@every_gradient
 def test_a_start_that_is_not_finite(value, solver, gradient):
     y0 = double([[1.0, 1.0], [1.0, value], [2.0, 2.0]])
-    options = {} if solver in ADAPTIVE else {"step_size": 0.05}
+    options = steps_for(solver, 0.05)
     solution = solve_ivp(
         decay, y0, [0.0, 1.0], solver=solver, gradient=gradient, throw=False, rtol=1e-8, **options
     )
@@ -141,7 +139,7 @@ def test_a_field_that_breaks_after_a_while(value, t0, solver):
     def field(t, y):
         return torch.where(t[:, None] > 0.55, value, -y)
 
-    options = {} if solver in ADAPTIVE else {"step_size": 0.05}
+    options = steps_for(solver, 0.05)
     solution = solve_ivp(field, double([[1.0]]), [t0, 0.4, 1.0], solver=solver, throw=False, **options)
     assert solution.status.tolist() == [Status.NON_FINITE]
     assert solution.t_reached[0].item() == pytest.approx(0.55, abs=0.06)
@@ -151,7 +149,7 @@ def test_a_field_that_breaks_after_a_while(value, t0, solver):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_field_that_is_broken_from_the_start(solver):
-    options = {} if solver in ADAPTIVE else {"step_size": 0.05}
+    options = steps_for(solver, 0.05)
     solution = solve_ivp(
         lambda t, y: y / 0.0, double([[0.0], [1.0]]), [0.0, 1.0], solver=solver, throw=False, **options
     )
@@ -189,26 +187,23 @@ def test_gradients_of_what_was_reached_are_finite_and_right(gradient):
     torch.testing.assert_close(y0.grad, (1 - 0.5 * y0.detach()) ** -2, rtol=1e-6, atol=0)
 
 
-@every_gradient
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(("solver", "gradient"), with_gradients(SOLVERS))
 def test_a_broken_series_leaves_no_nan_in_the_gradients_of_the_parameters(solver, gradient):
     """It starts broken (1), runs away (2) or has no slope (3)."""
     rate = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
 
     def field(t, y):
-        return rate * torch.where(y < -1.0, y**4, 1.0) / (y + 0.75)
+        return rate * torch.where(y < -1.0, torch.exp(y**2), 1.0) / (y + 0.75)
 
-    y0 = double([[1.5], [nan], [-1.5], [-0.75]])
-    options = {} if solver in ADAPTIVE else {"step_size": 0.05}
+    y0 = double([[1.5], [nan], [-3.0], [-0.75]])
+    options = steps_for(solver, 0.05)
     solution = solve_ivp(
         field, y0, [0.0, 2.0], solver=solver, params=[rate], gradient=gradient, throw=False, **options
     )
     assert [status != 0 for status in solution.status.tolist()] == [False, True, True, True]
     (solution.y[0].sum() + solution.y[:, 0].nan_to_num().sum()).backward()
     expected = 2.0 / math.sqrt(2.25**2 + 2.0)  # (y + 0.75)² = 2.25² + 2 rate t
-    assert rate.grad.item() == pytest.approx(
-        expected, rel=1e-3 if SOLVERS[solver].order > 1 else 0.05
-    )
+    assert rate.grad.item() == pytest.approx(expected, rel=ROUGHLY.get(solver, 1e-3))
 
 
 @not_reversible
@@ -242,7 +237,7 @@ def solution_with(status):
 
 
 def test_the_message_names_series_time_status_and_repair():
-    for status in (Status.MAX_STEPS, Status.STEP_UNDERFLOW, Status.NON_FINITE):
+    for status in (Status.MAX_STEPS, Status.STEP_UNDERFLOW, Status.NON_FINITE, Status.NEWTON_DIVERGED):
         with pytest.raises(SolverError) as caught:
             solution_with([0, status]).raise_for_status()
         assert str(caught.value) == (

@@ -10,7 +10,7 @@ from tolerances import ROUNDING
 
 from latentode import solve_ivp
 from latentode.solvers import CONTROLLERS, SOLVERS, FixedStep, PIController, Status
-from latentode.solvers.explicit_rk import StepResult
+from latentode.solvers.method import StepResult
 
 nan = math.nan
 
