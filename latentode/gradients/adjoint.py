@@ -23,7 +23,7 @@ from torch import Tensor
 
 from latentode.exceptions import SolverError
 from latentode.gradients.problem import Problem, refuse_second_derivatives
-from latentode.solvers.integrate import AcceptedSteps, Integration
+from latentode.solvers.integrate import AcceptedSteps, Integration, Pace
 from latentode.solvers.method import Field, Method, StepResult
 from latentode.solvers.solution import Status
 from latentode.solvers.step_size import Controller, PIController
@@ -138,6 +138,7 @@ class _WayBack:
         self.a = of_y.new_zeros(len(of_y), of_y.shape[2])
         self.a[~torch.isfinite(self.scale)] = torch.nan
         self.of_params: list[Tensor | None] = [None] * len(problem.params)
+        self.pace: Pace | None = None  # of all series: what the next way begins with
 
     def through(self, column: int) -> None:
         """The jump at one query time of every series, and the way from there to the time before."""
@@ -161,7 +162,9 @@ class _WayBack:
             end[:, None],
             keep_steps=False,
             observe=add_up if self.problem.params else None,
+            pace=None if self.pace is None else Pace(*(x.index_select(0, rows) for x in self.pace)),
         )
+        self._remember(rows, run.pace)
         failed = torch.nonzero(run.status)[:, 0]
         if len(failed):
             first = int(failed[0])
@@ -172,6 +175,16 @@ class _WayBack:
                 "gradient='discrete_adjoint', which solves nothing backwards"
             )
         return run.at(begin, end[:, None])[:, 0, size:]
+
+    def _remember(self, rows: Tensor, pace: Pace | None) -> None:
+        if pace is None:
+            return
+        if self.pace is None:
+            n = len(self.a)
+            h, control = pace
+            self.pace = Pace(h.new_full((n,), torch.nan), control.new_zeros(n, *control.shape[1:]))
+        for have, found in zip(self.pace, pace):
+            have.index_copy_(0, rows, found)
 
     def _add_quadrature(self, steps: AcceptedSteps, step: StepResult, begin: Tensor, scale: Tensor) -> None:
         """-∫ aᵀ ∂f/∂θ dt over one round of accepted steps of the way back."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from latentode.gradients.problem import Problem, refuse_second_derivatives
-from latentode.gradients.replay import last_column, last_query_time, moving_pieces, step_size
+from latentode.gradients.replay import Sized, last_column, last_query_time, moving_pieces, step_size
 from latentode.solvers.integrate import AcceptedSteps, Integration
 from latentode.solvers.interpolation import interpolate
 
@@ -92,8 +92,8 @@ class Sweep:
         with torch.enable_grad():
             y, carry = steps.y.detach().requires_grad_(), steps.carry.detach().requires_grad_()
             t0, t_last = self._times(rows)
-            h = step_size(steps, t0, t_last) if self.wants_times else steps.h
-            step = self.problem.method.step(self.problem.field, t0 + steps.offset, y, h, carry)
+            t, h = self._clock(steps, t0, t_last)
+            step = self.problem.method.step(self.problem.field, t, y, h, carry)
         of_y, of_carry, of_t0, of_t_last = self._pull_back(
             (step.y, step.carry, step.dense),
             (self.of_y.index_select(0, rows), self.of_carry.index_select(0, rows), of_piece[1:]),
@@ -101,10 +101,7 @@ class Sweep:
         )
         self.of_y.index_copy_(0, rows, of_y + of_piece[0])
         self.of_carry.index_copy_(0, rows, of_carry)
-        if self.wants_times:
-            self.of_t0.index_add_(0, rows, of_t0)
-            place = (rows, last_column(self.t_eval)[rows])
-            self.of_t_eval.index_put_(place, of_t_last, accumulate=True)
+        self._add_of_times(rows, of_t0, of_t_last)
 
     def through_start(self, rows: Tensor, of_piece: Tensor) -> None:
         """Backwards through the first carry, f(t0, y0), which is also the slope of the solution at t0."""
@@ -123,10 +120,20 @@ class Sweep:
         if self.wants_times:
             self.of_t0.index_add_(0, rows, of_t0)
 
+    def _add_of_times(self, rows: Tensor, of_t0: Tensor, of_t_last: Tensor) -> None:
+        if self.wants_times:
+            self.of_t0.index_add_(0, rows, of_t0)
+            place = (rows, last_column(self.t_eval)[rows])
+            self.of_t_eval.index_put_(place, of_t_last, accumulate=True)
+
     def _times(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Initial and last query times of some series; leaves, if their gradient is wanted."""
         t0, t_last = self.t0.index_select(0, rows), self.t_last.index_select(0, rows)
         return t0.requires_grad_(self.wants_times), t_last.requires_grad_(self.wants_times)
+
+    def _clock(self, steps: Sized, t0: Tensor, t_last: Tensor) -> tuple[Tensor, Tensor]:
+        """Beginnings and signed sizes of steps, (n,)."""
+        return t0 + steps.offset, step_size(steps, t0, t_last) if self.wants_times else steps.h
 
     def _pull_back(
         self, outputs: tuple[Tensor, ...], cotangents: tuple[Tensor, ...], leaves: tuple[Tensor, ...]

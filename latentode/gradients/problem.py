@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentode.solvers.integrate import Integration, Observer, integrate
+from latentode.solvers.integrate import Integration, Observer, Pace, integrate
 from latentode.solvers.method import Field, Method
 from latentode.solvers.step_size import Controller
 
@@ -31,6 +31,7 @@ class Problem:
         *,
         keep_steps: bool,
         observe: Observer | None = None,
+        pace: Pace | None = None,
     ) -> Integration:
         """`solvers.integrate`; it builds a graph where gradients are enabled."""
         return integrate(
@@ -43,6 +44,7 @@ class Problem:
             max_steps=self.max_steps,
             keep_steps=keep_steps,
             observe=observe,
+            pace=pace,
         )
 
     def wants_gradient(self, *inputs: Tensor) -> bool:

@@ -6,14 +6,27 @@ with it. The nodes of the mesh move with t0.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-from latentode.solvers.integrate import AcceptedSteps, Integration
+from latentode.solvers.integrate import Integration
 from latentode.solvers.interpolation import Pieces
 
 
-def step_size(steps: AcceptedSteps, t0: Tensor, t_last: Tensor) -> Tensor:
+class Sized(Protocol):
+    """Steps of n series: begin as t - t0, signed size, and whether cut at the last query time, (n,) each."""
+
+    @property
+    def offset(self) -> Tensor: ...
+    @property
+    def h(self) -> Tensor: ...
+    @property
+    def last(self) -> Tensor: ...
+
+
+def step_size(steps: Sized, t0: Tensor, t_last: Tensor) -> Tensor:
     """Sizes (n,) of the steps of n series as functions of their initial and last query times (n,)."""
     return torch.where(steps.last, (t_last - t0) - steps.offset, steps.h)
 

@@ -2,7 +2,7 @@
 
 The forward pass keeps the last state of every series and, of each accepted step, numbers only: its time, its size and
 what it answers (24 bytes per series and step, whatever the size of the state). The backward pass takes the steps
-back by algebra, replays each with a graph of its own that lives for one step, and applies its vector-Jacobian product.
+back by algebra, with a graph of its own for each that lives for one step, and applies its vector-Jacobian product.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from latentode.solvers.explicit_rk import ExplicitRK
 from latentode.solvers.integrate import AcceptedSteps, Integration
 from latentode.solvers.interpolation import interpolate
 from latentode.solvers.method import StepResult
-from latentode.solvers.reversible import Reversible
+from latentode.solvers.reversible import Reversible, increment
 
 
 def reversible(problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> tuple[Tensor, Integration]:
@@ -152,16 +152,20 @@ class _Reversing(torch.autograd.Function):
         refuse_second_derivatives("the reversible gradient")
         y0, t0, t_eval, *_ = ctx.saved_tensors
         problem, trail = ctx.problem, ctx.trail
-        sweep = Sweep(problem, y0, t0, t_eval, wants_times=any(ctx.needs_input_grad[3:5]))
+        kind = _CoupledSweep if isinstance(problem.method, Reversible) else _ReplayingSweep
+        sweep = kind(problem, y0, t0, t_eval, wants_times=any(ctx.needs_input_grad[3:5]))
         of_pieces = of_coefficients.transpose(0, 1)  # (1 + degree, S, D)
         y, carry = trail.y.clone(), trail.carry.clone()
         end = of_pieces.shape[1] - 1
         for mark in trail.backwards():
-            steps = _taken_back(problem, mark, t0.detach(), y, carry)
-            begin = end - int(mark.answers.sum())
-            of_piece = of_pieces.new_zeros(len(of_pieces), *steps.y.shape)
-            of_piece[:, mark.answers] = of_pieces[:, begin:end]
-            sweep.through(steps, of_piece)
+            answering = torch.nonzero(mark.answers)[:, 0]
+            begin = end - len(answering)
+            of_piece = of_pieces[:, begin:end]
+            if len(answering) < len(mark.rows):
+                of_piece = of_pieces.new_zeros(len(of_pieces), len(mark.rows), of_pieces.shape[2]).index_copy(
+                    1, answering, of_piece
+                )
+            sweep.back_through(mark, y, carry, of_piece)
             end = begin
         _check_return(y, carry, y0, trail.y)
         sweep.through_start(ctx.started, of_pieces[:, :end])
@@ -169,21 +173,64 @@ class _Reversing(torch.autograd.Function):
         return None, None, sweep.of_y, *times, *sweep.of_params
 
 
-def _taken_back(problem: Problem, mark: _Mark, t0: Tensor, y: Tensor, carry: Tensor) -> AcceptedSteps:
-    """One round of steps with the states at their beginnings, which also replace those in y and carry."""
-    rows, offset, h = mark.rows, mark.offset, mark.h
-    method: Any = problem.method
-    with torch.no_grad():
-        before, carry_before = method.step_back(
-            problem.field,
-            t0.index_select(0, rows) + offset,
-            y.index_select(0, rows),
-            h,
-            carry.index_select(0, rows),
+class _ReplayingSweep(Sweep):
+    """Takes a round of steps back without a graph, and replays it with one."""
+
+    def back_through(self, mark: _Mark, y: Tensor, carry: Tensor, of_piece: Tensor) -> None:
+        """Replace the states in y (N, D) and carry (N, C) by those before the steps, and pull cotangents back."""
+        rows, method = mark.rows, self.problem.method
+        with torch.no_grad():
+            before, carry_before = method.step_back(  # type: ignore[attr-defined]
+                self.problem.field,
+                self.t0.index_select(0, rows) + mark.offset,
+                y.index_select(0, rows),
+                mark.h,
+                carry.index_select(0, rows),
+            )
+        y.index_copy_(0, rows, before)
+        carry.index_copy_(0, rows, carry_before)
+        self.through(AcceptedSteps(rows, mark.offset, mark.h, mark.last, before, carry_before), of_piece)
+
+
+class _CoupledSweep(Sweep):
+    """Takes steps of McCallum and Foster's construction back with a graph, in the two parts that they consist of.
+
+    The stages that undo a part are those that its vector-Jacobian product needs: half the evaluations of a replay.
+    """
+
+    def back_through(self, mark: _Mark, y: Tensor, carry: Tensor, of_piece: Tensor) -> None:
+        """As that of `_ReplayingSweep`."""
+        rows, method, field = mark.rows, self.problem.method, self.problem.field
+        assert isinstance(method, Reversible)
+        loose, size = 1 - method.coupling, y.shape[1]
+        if self.of_carry is None:
+            self.of_carry = torch.zeros_like(carry)
+        z1 = carry.index_select(0, rows)[:, size:]
+        with torch.enable_grad():
+            t0, t_last = self._times(rows)
+            y1 = y.index_select(0, rows).requires_grad_()
+            t, h = self._clock(mark, t0, t_last)
+            fall = increment(method.base.tableau, field, t + h, y1, -h)
+            z = (z1 + fall.detach()).requires_grad_()
+            t, h = self._clock(mark, t0, t_last)  # anew: a graph is walked once
+            slope = field(t.to(z.dtype), z)
+            step = method.base.step(field, t, z, h, slope)
+            rise = step.y - z
+            before = ((y1 - loose * z - rise) / method.coupling).detach().requires_grad_()
+            pull = loose * (z - before)
+            again = before + pull + rise
+            dense = torch.cat([(step.dense[0] + pull)[None], step.dense[1:]])
+        of_z1 = self.of_carry.index_select(0, rows)[:, size:]
+        more, of_t0, of_t_last = self._pull_back((fall,), (-of_z1,), (y1, t0, t_last))
+        of_y1 = self.of_y.index_select(0, rows) + more
+        of_y, of_z, *of_times = self._pull_back(
+            (again, dense), (of_y1, of_piece[1:]), (before, z, t0, t_last)
         )
-    y.index_copy_(0, rows, before)
-    carry.index_copy_(0, rows, carry_before)
-    return AcceptedSteps(rows, offset, h, mark.last, before, carry_before)
+        self.of_y.index_copy_(0, rows, of_y + of_piece[0])
+        self.of_carry.index_copy_(0, rows, torch.cat([torch.zeros_like(of_z), of_z1 + of_z], dim=1))
+        self._add_of_times(rows, of_t0 + of_times[0], of_t_last + of_times[1])
+        y.index_copy_(0, rows, before.detach())
+        carry.index_copy_(0, rows, torch.cat([slope, z], dim=1).detach())
 
 
 def _check_return(y: Tensor, carry: Tensor, y0: Tensor, y_end: Tensor) -> None:

@@ -41,13 +41,20 @@ class AcceptedSteps:
 Observer = Callable[[AcceptedSteps, StepResult, Tensor], None]
 
 
+class Pace(NamedTuple):
+    """Step sizes h (N,) to go on with, NaN where none is known, and the controller's state (N, ...)."""
+
+    h: Tensor
+    control: Tensor
+
+
 @dataclass(frozen=True)
 class Integration:
     """The solution as polynomials, the accepted steps in order, and per-series status and counts (N,).
 
     `pieces` and `coefficients` (S, 1 + degree, D) are those of `interpolate`: first one piece per series that
     answers at t0, then the accepted steps in order, then the piece of what is not known. `started` holds the
-    positions of the series whose field was evaluated at t0.
+    positions of the series whose field was evaluated at t0. `pace` is what another integration may go on with.
     """
 
     coefficients: Tensor
@@ -59,6 +66,7 @@ class Integration:
     n_steps: Tensor
     n_accepted: Tensor
     n_evals: Tensor
+    pace: Pace | None
 
     def at(self, t0: Tensor, t_eval: Tensor) -> Tensor:
         """The solution at the query times, (N, T, D); NaN where not asked or not reached."""
@@ -101,6 +109,7 @@ class _Results:
     n_steps: Tensor
     n_accepted: Tensor
     n_evals: Tensor
+    pace: Pace | None = None
 
 
 @dataclass
@@ -144,6 +153,7 @@ def integrate(
     keep_steps: bool = True,
     event: Event | None = None,
     observe: Observer | None = None,
+    pace: Pace | None = None,
 ) -> Integration:
     """Solve dy/dt = field(t, y) from (t0, y0) to the query times of every series.
 
@@ -165,12 +175,14 @@ def integrate(
     observe : callable, optional
         Shown every round's accepted steps when they are taken: `observe(steps, step, answers)` with their results
         and the number of query times that each of them answers, (n,).
+    pace : Pace, optional
+        Of an integration before with the same controller: series with a step size there begin with it.
     """
     with torch.no_grad():
         queries = _Queries.of(t0, t_eval)
         results = _nothing_known(t0)
     started, slope = _first_slopes(field, y0, t0, queries.asked > 0, method, results)
-    front = _begin(field, y0, t0, t_eval, queries, started, slope, method, controller, results)
+    front = _begin(field, y0, t0, t_eval, queries, started, slope, method, controller, results, pace)
     log = _Log([], [], [])
     watch = None if event is None else _begin_watch(event, front, results)
     attempts = 0  # the same for all: who is still under way has taken part in every round
@@ -210,7 +222,7 @@ def integrate(
 
 def _nothing_known(t0: Tensor) -> _Results:
     counts = [torch.zeros(len(t0), dtype=torch.int64, device=t0.device) for _ in range(4)]
-    return _Results(counts[0], t0.detach().clone(), *counts[1:])
+    return _Results(counts[0], t0.detach().clone(), counts[1], counts[2], counts[3])
 
 
 def _first_slopes(
@@ -243,6 +255,7 @@ def _begin(
     method: Method,
     controller: Controller,
     results: _Results,
+    pace: Pace | None,
 ) -> _Front:
     """The series that have somewhere to go, with their first step sizes."""
     ahead = queries.asked > queries.at_start
@@ -257,9 +270,11 @@ def _begin(
     else:
         last = t_eval.gather(1, queries.asked.index_select(0, rows)[:, None] - 1)[:, 0]
         span = (last - t0) * direction
+        slope = carry[:, : y.shape[1]]
         with torch.no_grad():
-            h, control = controller.first_step(method, field, t0, y, carry[:, : y.shape[1]], direction * span)
-        results.n_evals[rows] += controller.first_step_evaluations
+            h, control = _first_steps(
+                method, field, controller, rows, t0, y, slope, direction * span, results, pace
+            )
     return _Front(
         rows=rows,
         t0=t0,
@@ -274,6 +289,31 @@ def _begin(
         next_query=queries.at_start.index_select(0, rows),
         accepted=torch.zeros_like(rows),
     )
+
+
+def _first_steps(
+    method: Method,
+    field: Field,
+    controller: Controller,
+    rows: Tensor,
+    t0: Tensor,
+    y: Tensor,
+    slope: Tensor,
+    span: Tensor,
+    results: _Results,
+    pace: Pace | None,
+) -> Pace:
+    """Those of `pace`, and of the controller where it has none."""
+    if pace is None:
+        results.n_evals[rows] += controller.first_step_evaluations
+        return Pace(*controller.first_step(method, field, t0, y, slope, span))
+    known = Pace(*(x.index_select(0, rows) for x in pace))
+    new = torch.nonzero(torch.isnan(known.h))[:, 0]
+    if not len(new):
+        return known
+    rows, t0, y, slope, span = (x.index_select(0, new) for x in (rows, t0, y, slope, span))
+    found = _first_steps(method, field, controller, rows, t0, y, slope, span, results, None)
+    return Pace(*(have.index_copy(0, new, x) for have, x in zip(known, found)))
 
 
 def propose_step(front: _Front) -> tuple[Tensor, Tensor]:
@@ -398,6 +438,12 @@ def retire(
     results.t_reached.index_copy_(0, rows, t.index_select(0, which))
     results.n_steps.index_fill_(0, rows, attempts)
     results.n_accepted.index_copy_(0, rows, front.accepted.index_select(0, which))
+    if results.pace is None:
+        n = len(results.status)
+        h, control = front.h.new_full((n,), torch.nan), front.control
+        results.pace = Pace(h, control.new_zeros(n, *control.shape[1:]))
+    for have, found in zip(results.pace, (front.h, front.control)):
+        have.index_copy_(0, rows, found.index_select(0, which))
     return leaving
 
 

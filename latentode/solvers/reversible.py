@@ -72,7 +72,7 @@ class Reversible:
         step = self.base.step(field, t, z, h, slope)
         pull = (1 - self.coupling) * (z - y)
         y1 = y + pull + (step.y - z)
-        z1 = z - _increment(self.base.tableau, field, t + h, y1, -h)[0]
+        z1 = z - increment(self.base.tableau, field, t + h, y1, -h)
         dense = torch.cat([(step.dense[0] + pull)[None], step.dense[1:]])
         return StepResult(y1, step.error, dense, torch.cat([field((t + h).to(z.dtype), z1), z1], dim=1))
 
@@ -81,8 +81,9 @@ class Reversible:
     ) -> tuple[Tensor, Tensor]:
         """y and carry at t, from those at t + h."""
         z1 = carry.chunk(2, dim=1)[1]
-        z = z1 + _increment(self.base.tableau, field, t + h, y, -h)[0]
-        rise, slope = _increment(self.base.tableau, field, t, z, h)
+        z = z1 + increment(self.base.tableau, field, t + h, y, -h)
+        slope = field(t.to(z.dtype), z)
+        rise = self.base.step(field, t, z, h, slope).y - z
         return (y - (1 - self.coupling) * z - rise) / self.coupling, torch.cat([slope, z], dim=1)
 
 
@@ -131,11 +132,11 @@ class ReversibleHeun:
         return y - 0.5 * h_column * (slope + slope1), torch.cat([slope, z], dim=1)
 
 
-def _increment(tableau: Tableau, field: Field, t: Tensor, y: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """Ψ_h(t, y), (N, D), and f(t, y)."""
+def increment(tableau: Tableau, field: Field, t: Tensor, y: Tensor, h: Tensor) -> Tensor:
+    """Ψ_h(t, y), (N, D)."""
     h_column = h.to(y.dtype)[:, None]
     stages = [field(t.to(y.dtype), y)]
     for node, weights in zip(tableau.c[1:-1], tableau.a[1:-1]):
         state = torch.addcmul(y, h_column, weighted_sum(weights, stages))
         stages.append(field((t + node * h).to(y.dtype), state))
-    return h_column * weighted_sum(tableau.a[-1], stages), stages[0]
+    return h_column * weighted_sum(tableau.a[-1], stages)
