@@ -15,7 +15,7 @@ from latentode.drop_in.grid import GridWalk, grid_of, inside, walk_grid
 from latentode.drop_in.request import Request
 from latentode.gradients import Gradient, Problem
 from latentode.solvers import Status
-from latentode.solvers.integrate import Integration
+from latentode.solvers.integration import Integration
 from latentode.solvers.method import Field, Method
 
 NO_LIMIT = 2**31 - 1  # of steps, as in torchdiffeq

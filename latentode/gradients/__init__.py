@@ -11,7 +11,7 @@ from latentode.gradients.backprop import backprop
 from latentode.gradients.discrete_adjoint import discrete_adjoint
 from latentode.gradients.problem import Problem
 from latentode.gradients.reversible import reversible
-from latentode.solvers.integrate import Integration
+from latentode.solvers.integration import Integration
 
 Gradient = Callable[[Problem, Tensor, Tensor, Tensor], tuple[Tensor, Integration]]
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from latentode.exceptions import SolverError
 from latentode.gradients.problem import Problem, refuse_second_derivatives
-from latentode.solvers.integrate import AcceptedSteps, Integration, Pace
+from latentode.solvers.integration import AcceptedSteps, Integration, Pace
 from latentode.solvers.method import Field, Method, StepResult
 from latentode.solvers.solution import Status
 from latentode.solvers.step_size import Controller, PIController
@@ -154,7 +154,7 @@ class _WayBack:
         size = y.shape[1]
 
         def add_up(steps: AcceptedSteps, step: StepResult, answers: Tensor) -> None:
-            self._add_quadrature(steps, step, begin, self.scale[rows[steps.rows]])
+            self._add_quadrature(steps, step, begin, rows[steps.rows])
 
         run = replace(self.problem, field=_adjoint_field(self.problem.field, size)).integrate(
             torch.cat([y, self.a[rows]], dim=1),
@@ -165,6 +165,7 @@ class _WayBack:
             pace=None if self.pace is None else Pace(*(x.index_select(0, rows) for x in self.pace)),
         )
         self._remember(rows, run.pace)
+        self.problem.count(rows, 0, run.n_evals)
         failed = torch.nonzero(run.status)[:, 0]
         if len(failed):
             first = int(failed[0])
@@ -186,7 +187,7 @@ class _WayBack:
         for have, found in zip(self.pace, pace):
             have.index_copy_(0, rows, found)
 
-    def _add_quadrature(self, steps: AcceptedSteps, step: StepResult, begin: Tensor, scale: Tensor) -> None:
+    def _add_quadrature(self, steps: AcceptedSteps, step: StepResult, begin: Tensor, rows: Tensor) -> None:
         """-∫ aᵀ ∂f/∂θ dt over one round of accepted steps of the way back."""
         nodes, weights = _gauss((self.problem.method.order + 1) // 2)
         theta, share = step.y.new_tensor(nodes), step.y.new_tensor(weights)
@@ -194,7 +195,9 @@ class _WayBack:
         states = steps.y + (powers @ step.dense.flatten(1)).unflatten(1, steps.y.shape)  # (Q, n, 2 D)
         y, a = states.flatten(0, 1).chunk(2, dim=1)
         t = (begin[steps.rows] + steps.offset) + theta.to(begin.dtype)[:, None] * steps.h  # (Q, n)
+        scale = self.scale.index_select(0, rows)
         weight = -(share[:, None] * (steps.h.to(scale.dtype) * scale)).flatten()
+        self.problem.count(rows, len(nodes))
         with torch.enable_grad():
             slope = self.problem.field(t.flatten(), y)
         self._add(_pull_back(slope, weight[:, None] * a, self.problem.params))
@@ -209,6 +212,8 @@ class _WayBack:
         """dL/dt0 = -a(t0)·f(t0, y0), and dL/dt = (cotangent of the answer at t) · f(t, y(t)) at every query time."""
         with torch.no_grad():
             slope = self.problem.field(self.t0, y0)
+            everyone = torch.arange(len(self.a), device=self.a.device)
+            self.problem.count(everyone, 1, self.answered.sum(dim=1))
             of_t0 = -(self.a * slope).sum(dim=1) * self.scale
             of_t_eval = torch.zeros_like(self.t_eval)
             if bool(self.answered.any()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from latentode.gradients.problem import Problem
-from latentode.solvers.integrate import Integration
+from latentode.solvers.integration import Integration
 
 
 def backprop(problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> tuple[Tensor, Integration]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from latentode.gradients.problem import Problem, refuse_second_derivatives
 from latentode.gradients.replay import Sized, last_column, last_query_time, moving_pieces, step_size
-from latentode.solvers.integrate import AcceptedSteps, Integration
+from latentode.solvers.integration import AcceptedSteps, Integration
 from latentode.solvers.interpolation import interpolate
 
 
@@ -94,6 +94,7 @@ class Sweep:
             t0, t_last = self._times(rows)
             t, h = self._clock(steps, t0, t_last)
             step = self.problem.method.step(self.problem.field, t, y, h, carry)
+        self.problem.count(rows, self.problem.method.evaluations_per_step, step.evaluations)
         of_y, of_carry, of_t0, of_t_last = self._pull_back(
             (step.y, step.carry, step.dense),
             (self.of_y.index_select(0, rows), self.of_carry.index_select(0, rows), of_piece[1:]),
@@ -111,6 +112,7 @@ class Sweep:
         with torch.enable_grad():
             y0, (t0, _) = self.y0.index_select(0, rows).requires_grad_(), self._times(rows)
             carry = self.problem.method.start(self.problem.field, t0, y0)
+        self.problem.count(rows, 1)
         of_carry = (
             carry.new_zeros(carry.shape) if self.of_carry is None else self.of_carry.index_select(0, rows)
         )

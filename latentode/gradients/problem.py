@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from latentode.solvers.integrate import Integration, Observer, Pace, integrate
+from latentode.solvers.integrate import integrate
+from latentode.solvers.integration import Integration, Observer, Pace
 from latentode.solvers.method import Field, Method
 from latentode.solvers.step_size import Controller
+
+Tally = Callable[[Tensor, Tensor], object]  # positions (n,) of series, and as many counts
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A field with the parameters that it uses, and how it is to be solved."""
+    """A field with the parameters that it uses, and how it is to be solved.
+
+    `tally` is told of the evaluations of the field in a backward pass.
+    """
 
     field: Field
     params: Sequence[Tensor]
     method: Method
     controller: Controller
     max_steps: int
+    tally: Tally | None = None
 
     def integrate(
         self,
@@ -46,6 +53,12 @@ class Problem:
             observe=observe,
             pace=pace,
         )
+
+    def count(self, rows: Tensor, each: int, more: Tensor | None = None) -> None:
+        """Count `each` evaluations, and `more` (n,), for the series at these positions (n,)."""
+        if self.tally is not None:
+            counts = torch.full_like(rows, each)
+            self.tally(rows, counts if more is None else counts + more)
 
     def wants_gradient(self, *inputs: Tensor) -> bool:
         """Whether anything of what a solution depends on asks for its gradient now."""

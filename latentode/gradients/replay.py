@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from latentode.solvers.integrate import Integration
+from latentode.solvers.integration import Integration
 from latentode.solvers.interpolation import Pieces
 
 

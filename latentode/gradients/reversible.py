@@ -19,7 +19,7 @@ from latentode.gradients.discrete_adjoint import Sweep
 from latentode.gradients.problem import Problem, refuse_second_derivatives
 from latentode.gradients.replay import moving_pieces
 from latentode.solvers.explicit_rk import ExplicitRK
-from latentode.solvers.integrate import AcceptedSteps, Integration
+from latentode.solvers.integration import AcceptedSteps, Integration
 from latentode.solvers.interpolation import interpolate
 from latentode.solvers.method import StepResult
 from latentode.solvers.reversible import Reversible, increment
@@ -187,6 +187,7 @@ class _ReplayingSweep(Sweep):
                 mark.h,
                 carry.index_select(0, rows),
             )
+        self.problem.count(rows, method.evaluations_per_step)
         y.index_copy_(0, rows, before)
         carry.index_copy_(0, rows, carry_before)
         self.through(AcceptedSteps(rows, mark.offset, mark.h, mark.last, before, carry_before), of_piece)
@@ -220,6 +221,7 @@ class _CoupledSweep(Sweep):
             pull = loose * (z - before)
             again = before + pull + rise
             dense = torch.cat([(step.dense[0] + pull)[None], step.dense[1:]])
+        self.problem.count(rows, method.evaluations_per_step)
         of_z1 = self.of_carry.index_select(0, rows)[:, size:]
         more, of_t0, of_t_last = self._pull_back((fall,), (-of_z1,), (y1, t0, t_last))
         of_y1 = self.of_y.index_select(0, rows) + more

@@ -6,7 +6,8 @@ from latentode.solvers.adams import ADAMS, Adams
 from latentode.solvers.explicit_rk import ExplicitRK
 from latentode.solvers.implicit_rk import ImplicitRK
 from latentode.solvers.implicit_tableaus import IMPLICIT_TABLEAUS
-from latentode.solvers.integrate import AcceptedSteps, Integration, integrate
+from latentode.solvers.integrate import integrate
+from latentode.solvers.integration import AcceptedSteps, Integration
 from latentode.solvers.method import Method
 from latentode.solvers.reversible import Reversible, ReversibleHeun
 from latentode.solvers.solution import Solution, Status

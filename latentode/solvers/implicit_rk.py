@@ -61,7 +61,8 @@ class ImplicitRK:
         with torch.no_grad():
             search = _Search(self.newton, field, t, y, h, carry)
             rises = self._rises(search.rises, field, t, y, h, carry)
-        if torch.is_grad_enabled():
+        with_graph = torch.is_grad_enabled()
+        if with_graph:
             found = rises
             rises = self._rises(
                 lambda block, stages: _with_graph(stages, [found[i] for i in block]), field, t, y, h, carry
@@ -74,7 +75,7 @@ class ImplicitRK:
             error=outputs[-1] if self.tableau.b_error is not None else None,
             dense=outputs[:degree],
             carry=rises[-1] / h.to(y.dtype)[:, None],
-            evaluations=search.evaluations,
+            evaluations=search.evaluations + (2 * _unknown_stages(self.tableau) if with_graph else 0),
             converged=search.converged,
         )
 
@@ -152,6 +153,10 @@ def _blocks(tableau: Tableau) -> tuple[Block, ...]:
         found.append(tuple(range(begin, end + 1)))
         begin = end + 1
     return tuple(found)
+
+
+def _unknown_stages(tableau: Tableau) -> int:
+    return sum(len(block) for block in _blocks(tableau) if not _is_explicit(tableau, block))
 
 
 def _is_explicit(tableau: Tableau, block: Block) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,28 +59,28 @@ class Solution:
     ----------
     t : Tensor (N, T)
         Query times, as given.
-    y : Tensor (N, T, *state)
+    y : Tensor (N, T, *state), or a tuple of such tensors where y0 is one
         Solution; NaN at query times that a failed series did not reach, and where the query time is NaN.
     status : Tensor (N,), int64
         `Status` of every series.
     t_reached : Tensor (N,)
         Time up to which the solution is known.
     stats : dict of Tensor (N,), int64
-        `n_steps` attempted, `n_accepted`, and `n_evals` of the field in the forward pass (not counted: what a
-        gradient repeats).
+        `n_steps` attempted, `n_accepted`, `n_evals` of the field in the forward pass, and `n_evals_backward`, which
+        grows when a backward pass is run.
     event_times : Tensor (N,) or None
         Where an event was asked for: its time, NaN where there was none.
-    event_states : Tensor (N, *state) or None
+    event_states : Tensor (N, *state), tuple or None
         The state there.
     """
 
     t: Tensor
-    y: Tensor
+    y: Any
     status: Tensor
     t_reached: Tensor
     stats: dict[str, Tensor]
     event_times: Tensor | None = None
-    event_states: Tensor | None = None
+    event_states: Any = None
 
     @property
     def success(self) -> bool:
