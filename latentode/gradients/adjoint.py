@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -245,6 +246,7 @@ def _pull_back(
     return torch.autograd.grad(output, inputs, cotangent, allow_unused=True, create_graph=create_graph)
 
 
+@lru_cache(maxsize=16)
 def _gauss(n: int) -> tuple[list[float], list[float]]:
     """Nodes and weights on [0, 1], exact for polynomials of degree 2n - 1."""
     nodes, weights = np.polynomial.legendre.leggauss(n)
