@@ -48,9 +48,28 @@ def short_training(monkeypatch):
 
 @pytest.mark.parametrize("name", re.findall(r"<!-- example: (\w+) -->", README))
 def test_examples_run(name, short_training):
-    exec(compile(block(f"example: {name}"), f"README.md ({name})", "exec"), {})
+    """As a reader would: those of a section one after the other."""
+    (section,) = [part for part in README.split("\n## ") if f"<!-- example: {name} -->" in part]
+    names = re.findall(r"<!-- example: (\w+) -->", section)
+    namespace = {}
+    for each in names[: names.index(name) + 1]:
+        exec(compile(block(f"example: {each}"), f"README.md ({each})", "exec"), namespace)
     plt.close("all")
 
 
 def test_the_short_example_is_short():
     assert len(block("example: spirals").strip().splitlines()) <= 12
+
+
+def test_what_the_engines_examples_say_is_true():
+    namespace = {}
+    for name in ("solve_ivp", "failure", "event", "odeint"):
+        exec(compile(block(f"example: {name}"), f"README.md ({name})", "exec"), namespace)
+    assert namespace["solution"].y.shape == (2, 3, 1)
+    assert namespace["runaway"].t_reached.tolist() == pytest.approx([1.0, 0.5], abs=1e-3)
+    assert namespace["runaway"].y[:, 1, 0].tolist() == pytest.approx([4 / 3, 4], rel=5e-3)
+    assert namespace["runaway"].y[:, 2].isnan().all()
+    assert namespace["fall"].event_times.tolist() == pytest.approx([0.4518, 1.0102], abs=1e-4)
+    slope = -sum(namespace["fall"].event_times.tolist()) / (2 * 9.8)  # of √(2 height / gravity)
+    assert namespace["gravity"].grad.item() == pytest.approx(slope, rel=1e-4)
+    assert namespace["path"].shape == (5, 3)
