@@ -1,8 +1,9 @@
-"""Milliseconds of a solve with its gradient, beside torchdiffeq and torchode (where installed).
+"""Milliseconds of a solve with its gradient, beside torchdiffeq, torchode and diffrax (where installed).
 
 dy/dt = MLP(y), 4 → 20 → 20 → 4, 100 query times in [0, 2π], rtol 1e-3, atol 1e-4, dopri5, float32: forward, and the
 gradient of a mean-square loss with respect to the parameters and y0. The solvers take turns (A B A B ...), so that
-a busy moment of the machine meets all of them; medians, and ratios to torchdiffeq's backpropagation.
+a busy moment of the machine meets all of them; medians, and ratios to torchdiffeq's backpropagation. diffrax is
+compiled by JAX beforehand, and vectorised over the series.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ RTOL, ATOL = 1e-3, 1e-4
 REFERENCE = "torchdiffeq backprop"
 
 Solve = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Run = Callable[[nn.Module, Tensor, Tensor], object]  # a solve and the gradient of its loss
 
 
 class Field(nn.Module):
@@ -71,26 +73,75 @@ def torchode() -> Solve:
     return solve
 
 
-def solvers() -> dict[str, Solve]:
+def by_torch(solve: Solve) -> Run:
+    """A solve and its gradient with respect to the parameters and y0."""
+
+    def run(field: nn.Module, y0: Tensor, times: Tensor) -> None:
+        solve(field, y0.clone().requires_grad_(), times).square().mean().backward()
+
+    return run
+
+
+def diffrax(adjoint: str) -> Run:
+    """diffrax with one of its adjoints: the same network, every series with a clock of its own."""
+    dfx, jax = importlib.import_module("diffrax"), importlib.import_module("jax")
+
+    def network(layers: list[tuple[object, object]], y: object) -> object:
+        *hidden, (weight, bias) = layers
+        for w, b in hidden:
+            y = jax.numpy.tanh(w @ y + b)
+        return weight @ y + bias
+
+    def loss(layers: list[tuple[object, object]], y0: object, times: object) -> object:
+        def one(y: object, layers: object) -> object:
+            return dfx.diffeqsolve(
+                dfx.ODETerm(lambda t, y, layers: network(layers, y)),
+                dfx.Dopri5(),
+                times[0],
+                times[-1],
+                None,
+                y,
+                args=layers,
+                saveat=dfx.SaveAt(ts=times),
+                stepsize_controller=dfx.PIDController(rtol=RTOL, atol=ATOL),
+                adjoint=getattr(dfx, adjoint)(),
+            ).ys
+
+        return (jax.vmap(one, in_axes=(0, None))(y0, layers) ** 2).mean()
+
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))
+
+    def run(field: nn.Module, y0: Tensor, times: Tensor) -> None:
+        weights = [jax.numpy.asarray(w.detach().numpy()) for w in field.parameters()]
+        layers = list(zip(weights[::2], weights[1::2]))
+        jax.block_until_ready(
+            gradient(layers, jax.numpy.asarray(y0.numpy()), jax.numpy.asarray(times.numpy()))
+        )
+
+    return run
+
+
+def solvers() -> dict[str, Run]:
     """Everything that is installed, by name."""
-    table = {
-        "latentode discrete_adjoint": ours("discrete_adjoint"),
-        "latentode backprop": ours("backprop"),
-        "latentode reversible": ours("reversible"),
-        "latentode adjoint": ours("adjoint"),
+    table: dict[str, Run] = {
+        f"latentode {gradient}": by_torch(ours(gradient))
+        for gradient in ("discrete_adjoint", "backprop", "reversible", "adjoint")
     }
     if importlib.util.find_spec("torchdiffeq"):
-        table |= {REFERENCE: torchdiffeq("odeint"), "torchdiffeq adjoint": torchdiffeq("odeint_adjoint")}
+        table[REFERENCE] = by_torch(torchdiffeq("odeint"))
+        table["torchdiffeq adjoint"] = by_torch(torchdiffeq("odeint_adjoint"))
     if importlib.util.find_spec("torchode"):
-        table["torchode backprop"] = torchode()
+        table["torchode backprop"] = by_torch(torchode())
+    if importlib.util.find_spec("diffrax"):
+        table["diffrax checkpoints"] = diffrax("RecursiveCheckpointAdjoint")
+        table["diffrax adjoint"] = diffrax("BacksolveAdjoint")
     return table
 
 
-def seconds(solve: Solve, field: nn.Module, y0: Tensor, times: Tensor) -> float:
+def seconds(run: Run, field: nn.Module, y0: Tensor, times: Tensor) -> float:
     """One forward pass and its gradient."""
-    y0 = y0.clone().requires_grad_()
     begin = time.perf_counter()
-    solve(field, y0, times).square().mean().backward()
+    run(field, y0, times)
     return time.perf_counter() - begin
 
 
@@ -102,8 +153,8 @@ def compare(n_series: int, rounds: int) -> dict[str, float]:
     table = solvers()
     taken: dict[str, list[float]] = {name: [] for name in table}
     for turn in range(rounds + 1):
-        for name, solve in table.items():
-            duration = seconds(solve, field, y0, times)
+        for name, run in table.items():
+            duration = seconds(run, field, y0, times)
             if turn:  # the first turn warms up
                 taken[name].append(duration)
     return {name: statistics.median(values) for name, values in taken.items()}
