@@ -112,7 +112,7 @@ class _ContinuousAdjoint(torch.autograd.Function):
     ) -> Tensor:
         run = problem.integrate(y0, t0, t_eval, keep_steps=False)
         y = run.at(t0, t_eval)
-        box.append(replace(run, coefficients=y0.new_empty(0), steps=[]))
+        box.append(replace(run, coefficients=y0.new_empty(0), marks=[]))
         ctx.backwards = backwards
         ctx.save_for_backward(y, y0, t0, t_eval, *params)  # params: so that torch notices a change in place
         return y
@@ -154,7 +154,7 @@ class _WayBack:
         """a at `end`, from (y, a) at `begin`."""
         size = y.shape[1]
 
-        def add_up(steps: AcceptedSteps, step: StepResult, answers: Tensor) -> None:
+        def add_up(steps: AcceptedSteps, step: StepResult) -> None:
             self._add_quadrature(steps, step, begin, rows[steps.rows])
 
         run = replace(self.problem, field=_adjoint_field(self.problem.field, size)).integrate(

@@ -1,8 +1,9 @@
 """The exact gradient of the computed solution, in memory O(steps × state).
 
-The forward pass keeps only (t, h, y, carry) and the polynomials of the accepted steps. The backward pass replays the
-steps in reverse order, each with a graph of its own that lives for one step, and applies their vector-Jacobian
-products: a(t) = a(t + h)ᵀ ∂y(t + h)/∂y(t), and likewise for the carry, the parameters and the times.
+The forward pass keeps only (t, h, y, carry) of the accepted steps, and the polynomials of those that answer a query
+time. The backward pass replays the steps in reverse order, each with a graph of its own that lives for one step, and
+applies their vector-Jacobian products: a(t) = a(t + h)ᵀ ∂y(t + h)/∂y(t), and likewise for the carry, the parameters
+and the times.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 
 from latentode.gradients.problem import Problem, refuse_second_derivatives
-from latentode.gradients.replay import Sized, last_column, last_query_time, moving_pieces, step_size
-from latentode.solvers.integration import AcceptedSteps, Integration
+from latentode.gradients.replay import last_column, last_query_time, moving_pieces, step_size
+from latentode.solvers.integration import AcceptedSteps, Integration, Marks
 from latentode.solvers.interpolation import interpolate
 
 
@@ -63,12 +64,25 @@ class _DiscreteAdjoint(torch.autograd.Function):
         of_pieces = of_coefficients.transpose(0, 1)  # (1 + degree, S, D)
         end = of_pieces.shape[1] - 1
         for steps in reversed(ctx.steps):
-            begin = end - len(steps.rows)
-            sweep.through(steps, of_pieces[:, begin:end])
-            end = begin
+            of_piece, end = cotangents_of(steps, of_pieces, end)
+            sweep.through(steps, of_piece)
         sweep.through_start(ctx.started, of_pieces[:, :end])
         times = (sweep.of_t0, sweep.of_t_eval) if sweep.wants_times else (None, None)
         return None, None, sweep.of_y, *times, *sweep.of_params
+
+
+def cotangents_of(marks: Marks, of_pieces: Tensor, end: int) -> tuple[Tensor, int]:
+    """Cotangents (1 + degree, n, D) of the polynomials of n steps, 0 for those that answer nothing.
+
+    Those that answer are the last ones before `end`; returned is also where they begin.
+    """
+    answering = torch.nonzero(marks.answers)[:, 0]
+    begin = end - len(answering)
+    of_piece = of_pieces[:, begin:end]
+    if len(answering) < len(marks.rows):
+        whole = of_pieces.new_zeros(len(of_pieces), len(marks.rows), of_pieces.shape[2])
+        of_piece = whole.index_copy(1, answering, of_piece)
+    return of_piece, begin
 
 
 class Sweep:
@@ -133,7 +147,7 @@ class Sweep:
         t0, t_last = self.t0.index_select(0, rows), self.t_last.index_select(0, rows)
         return t0.requires_grad_(self.wants_times), t_last.requires_grad_(self.wants_times)
 
-    def _clock(self, steps: Sized, t0: Tensor, t_last: Tensor) -> tuple[Tensor, Tensor]:
+    def _clock(self, steps: Marks, t0: Tensor, t_last: Tensor) -> tuple[Tensor, Tensor]:
         """Beginnings and signed sizes of steps, (n,)."""
         return t0 + steps.offset, step_size(steps, t0, t_last) if self.wants_times else steps.h
 

@@ -6,27 +6,14 @@ with it. The nodes of the mesh move with t0.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
-from latentode.solvers.integration import Integration
+from latentode.solvers.integration import Integration, Marks
 from latentode.solvers.interpolation import Pieces
 
 
-class Sized(Protocol):
-    """Steps of n series: begin as t - t0, signed size, and whether cut at the last query time, (n,) each."""
-
-    @property
-    def offset(self) -> Tensor: ...
-    @property
-    def h(self) -> Tensor: ...
-    @property
-    def last(self) -> Tensor: ...
-
-
-def step_size(steps: Sized, t0: Tensor, t_last: Tensor) -> Tensor:
+def step_size(steps: Marks, t0: Tensor, t_last: Tensor) -> Tensor:
     """Sizes (n,) of the steps of n series as functions of their initial and last query times (n,)."""
     return torch.where(steps.last, (t_last - t0) - steps.offset, steps.h)
 
@@ -46,7 +33,7 @@ def moving_pieces(run: Integration, t0: Tensor, t_eval: Tensor) -> Pieces:
     if not (t0.requires_grad or t_eval.requires_grad):
         return run.pieces
     t_last = last_query_time(t_eval)
-    sizes = [step_size(steps, t0[steps.rows], t_last[steps.rows]) for steps in run.steps]
+    sizes = [step_size(steps, t0[steps.rows], t_last[steps.rows]) for steps in run.marks]
     n = len(t0)
     return run.pieces._replace(h=torch.cat([run.pieces.h[:n], *sizes, run.pieces.h[-1:]]))
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from latentode.exceptions import SolverError
-from latentode.gradients.discrete_adjoint import Sweep
+from latentode.gradients.discrete_adjoint import Sweep, cotangents_of
 from latentode.gradients.problem import Problem, refuse_second_derivatives
 from latentode.gradients.replay import moving_pieces
 from latentode.solvers.explicit_rk import ExplicitRK
-from latentode.solvers.integration import AcceptedSteps, Integration
+from latentode.solvers.integration import AcceptedSteps, Integration, Marks
 from latentode.solvers.interpolation import interpolate
 from latentode.solvers.method import StepResult
 from latentode.solvers.reversible import Reversible, increment
@@ -69,16 +69,6 @@ def _reversible(method: Any) -> Any:
 _ROUNDS_TOGETHER = 256  # marks are packed, since a small tensor of its own takes more room than its numbers
 
 
-class _Mark(NamedTuple):
-    """Of n steps taken in one round: their series, t - t0, size, whether cut at the last query time, and useful."""
-
-    rows: Tensor
-    offset: Tensor
-    h: Tensor
-    last: Tensor
-    answers: Tensor
-
-
 class _Trail:
     """The marks of all accepted steps in order, and the states (N, D), (N, C) after each series' last useful step.
 
@@ -92,23 +82,23 @@ class _Trail:
         self.y = y0.detach().clone()
         self.carry = y0.new_empty(0)
 
-    def observe(self, steps: AcceptedSteps, step: StepResult, answers: Tensor) -> None:
+    def observe(self, steps: AcceptedSteps, step: StepResult) -> None:
         """What `integrate` shows of every round."""
         if not self.rows:
             self.carry = step.carry.new_zeros(len(self.y), step.carry.shape[1])
         self.rows.append(steps.rows)
-        self.packed.append(torch.stack([steps.offset, steps.h, steps.last + 2.0 * (answers > 0)]))
+        self.packed.append(torch.stack([steps.offset, steps.h, steps.last + 2.0 * (steps.answers > 0)]))
         self.loose += 1
         if self.loose == _ROUNDS_TOGETHER:
             self.packed[-self.loose :] = [torch.cat(self.packed[-self.loose :], dim=1)]
             self.loose = 0
-        useful = torch.nonzero(answers)[:, 0]
+        useful = torch.nonzero(steps.answers)[:, 0]
         if len(useful):
             rows = steps.rows.index_select(0, useful)
             self.y.index_copy_(0, rows, step.y.index_select(0, useful))
             self.carry.index_copy_(0, rows, step.carry.index_select(0, useful))
 
-    def backwards(self) -> Iterator[_Mark]:
+    def backwards(self) -> Iterator[Marks]:
         """The marks, the latest first, without steps beyond the last useful one."""
         under_way = torch.zeros(len(self.y), dtype=torch.bool, device=self.y.device)
         rounds = reversed(self.rows)
@@ -118,11 +108,11 @@ class _Trail:
                 rows = next(rounds)
                 offset, h, flags = packed[:, end - len(rows) : end]
                 end -= len(rows)
-                mark = _Mark(rows, offset, h, flags % 2 == 1, flags >= 2)
-                under_way[rows] |= mark.answers
+                mark = Marks(rows, offset, h, flags % 2 == 1, (flags >= 2).long())
+                under_way[rows] |= mark.answers > 0
                 taken = under_way[rows]
                 if not bool(taken.all()):
-                    mark = _Mark(*(entry[taken] for entry in mark))
+                    mark = mark.only(torch.nonzero(taken)[:, 0])
                 if len(mark.rows):
                     yield mark
 
@@ -158,15 +148,8 @@ class _Reversing(torch.autograd.Function):
         y, carry = trail.y.clone(), trail.carry.clone()
         end = of_pieces.shape[1] - 1
         for mark in trail.backwards():
-            answering = torch.nonzero(mark.answers)[:, 0]
-            begin = end - len(answering)
-            of_piece = of_pieces[:, begin:end]
-            if len(answering) < len(mark.rows):
-                of_piece = of_pieces.new_zeros(len(of_pieces), len(mark.rows), of_pieces.shape[2]).index_copy(
-                    1, answering, of_piece
-                )
+            of_piece, end = cotangents_of(mark, of_pieces, end)
             sweep.back_through(mark, y, carry, of_piece)
-            end = begin
         _check_return(y, carry, y0, trail.y)
         sweep.through_start(ctx.started, of_pieces[:, :end])
         times = (sweep.of_t0, sweep.of_t_eval) if sweep.wants_times else (None, None)
@@ -176,7 +159,7 @@ class _Reversing(torch.autograd.Function):
 class _ReplayingSweep(Sweep):
     """Takes a round of steps back without a graph, and replays it with one."""
 
-    def back_through(self, mark: _Mark, y: Tensor, carry: Tensor, of_piece: Tensor) -> None:
+    def back_through(self, mark: Marks, y: Tensor, carry: Tensor, of_piece: Tensor) -> None:
         """Replace the states in y (N, D) and carry (N, C) by those before the steps, and pull cotangents back."""
         rows, method = mark.rows, self.problem.method
         with torch.no_grad():
@@ -190,7 +173,9 @@ class _ReplayingSweep(Sweep):
         self.problem.count(rows, method.evaluations_per_step)
         y.index_copy_(0, rows, before)
         carry.index_copy_(0, rows, carry_before)
-        self.through(AcceptedSteps(rows, mark.offset, mark.h, mark.last, before, carry_before), of_piece)
+        self.through(
+            AcceptedSteps(rows, mark.offset, mark.h, mark.last, mark.answers, before, carry_before), of_piece
+        )
 
 
 class _CoupledSweep(Sweep):
@@ -199,7 +184,7 @@ class _CoupledSweep(Sweep):
     The stages that undo a part are those that its vector-Jacobian product needs: half the evaluations of a replay.
     """
 
-    def back_through(self, mark: _Mark, y: Tensor, carry: Tensor, of_piece: Tensor) -> None:
+    def back_through(self, mark: Marks, y: Tensor, carry: Tensor, of_piece: Tensor) -> None:
         """As that of `_ReplayingSweep`."""
         rows, method, field = mark.rows, self.problem.method, self.problem.field
         assert isinstance(method, Reversible)

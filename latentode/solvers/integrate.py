@@ -54,13 +54,12 @@ def integrate(
     max_steps : int
         Steps, accepted or not, that a series may take.
     keep_steps : bool
-        Whether to return every accepted step; otherwise those that answer a query time.
+        Whether to return the accepted steps with their states.
     event : callable, optional
         (t (n,), y (n, D)) -> (n,): every series ends where its sign changes, with Status.EVENT and that time as
         `t_reached`. Query times up to the end of the step around it are answered.
     observe : callable, optional
-        Shown every round's accepted steps when they are taken: `observe(steps, step, answers)` with their results
-        and the number of query times that each of them answers, (n,).
+        Shown every round's accepted steps when they are taken: `observe(steps, step)` with their results.
     pace : Pace, optional
         Of an integration before with the same controller: series with a step size there begin with it.
     """
@@ -103,7 +102,7 @@ def integrate(
     results.n_evals += results.n_steps * method.evaluations_per_step
     first_slope = torch.zeros_like(y0).index_copy(0, started, slope[:, : y0.shape[1]])
     coefficients, pieces = assemble(log, y0, first_slope, t0, queries.at_start, t_eval.shape[1])
-    return Integration(coefficients, pieces, log.steps, started, **vars(results))
+    return Integration(coefficients, pieces, log.marks, log.steps, started, **vars(results))
 
 
 def _only(
@@ -152,23 +151,20 @@ def record(
         front.direction * front.elapsed,
         h,
         last,
+        answers,
         front.y,
         front.carry,
-        answers,
     )
     if chosen is not None:
         entries = tuple(entry.index_select(0, chosen) for entry in entries)
-    if observe is not None and len(entries[0]):
-        observe(AcceptedSteps(*entries[:-1]), step, entries[-1])
-    polynomial = torch.cat([entries[4][None], step.dense])
-    if not keep_steps and not bool((entries[-1] > 0).all()):
-        useful = torch.nonzero(entries[-1])[:, 0]
-        entries = tuple(entry.index_select(0, useful) for entry in entries)
-        polynomial = polynomial.index_select(1, useful)
-    if len(entries[0]):
-        log.steps.append(AcceptedSteps(*entries[:-1]))
-        log.polynomials.append(polynomial)
-        log.answers.append(entries[-1])
+    steps = AcceptedSteps(*entries)
+    if not len(steps.rows):
+        return
+    if observe is not None:
+        observe(steps, step)
+    if keep_steps:
+        log.steps.append(steps)
+    log.answering(steps, steps.y, step.dense)
 
 
 def _begin_watch(event: Event, front: Front, results: Results) -> EventWatch:

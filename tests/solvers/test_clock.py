@@ -175,7 +175,11 @@ def test_steps_that_answer_nothing_are_kept_only_on_demand():
     whole = ramp(Script([True], [1.0]), t_eval)
     few = ramp(Script([True], [1.0]), t_eval, keep_steps=False)
     assert [steps.rows.tolist() for steps in whole.steps] == [[0, 1], [0, 1], [0, 1], [1]]
-    assert [steps.rows.tolist() for steps in few.steps] == [[1], [0], [1]]
+    assert few.steps == []
+    for found in (whole, few):
+        assert [marks.rows.tolist() for marks in found.marks] == [[1], [0], [1]]
+        assert [marks.answers.tolist() for marks in found.marks] == [[1], [2], [1]]
+        assert found.coefficients.shape[0] == 2 + 3 + 1
     assert torch.equal(at(few, t_eval), at(whole, t_eval))
 
 
