@@ -274,3 +274,9 @@ def test_the_series_that_requires_a_gradient_is_not_taken_for_a_captured_one():
     solve_ivp(lambda t, y: -y * (1 + t[:, None]), y0, [0.0, 1.0], t0=t0).y.sum().backward()
     assert y0.grad is not None
     assert t0.grad is not None
+
+
+def test_the_docstring_names_every_solver():
+    adaptive, fixed = solve_ivp.__doc__.split("With steps of `step_size`")
+    for name, method in SOLVERS.items():
+        assert f'"{name}"' in (fixed if method.error_order is None else adaptive), name

@@ -63,7 +63,11 @@ def solve_ivp(
     t0 : float or Tensor () or (N,), optional
         Initial times; default: the first query time of each series.
     solver : str or Method, default "dopri5"
-        A name in `latentode.solvers.SOLVERS` or a method.
+        A name in `latentode.solvers.SOLVERS` or a method. With an error estimate, so that they choose their steps:
+        "dopri5", "tsit5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"; "kvaerno3" and "kvaerno5", implicit, for
+        stiff fields; "reversible_heun". With steps of `step_size`, these and: "euler", "midpoint", "heun2", "heun3",
+        "rk4"; Adams methods "explicit_adams" and "implicit_adams"; implicit Runge-Kutta methods "implicit_euler",
+        "implicit_midpoint", "trapezoid", "sdirk2", "trbdf2", "radauIIA3", "radauIIA5", "gl4" and "gl6".
     rtol, atol : float, default 1e-3 and 1e-6
         Tolerances of an adaptive solver for the error of a step: atol + rtol · |y|.
     step_size : float, optional
