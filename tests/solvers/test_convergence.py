@@ -32,8 +32,9 @@ FINEST_BY_ORDER = {1: 1280, 8: 40}  # 320 else
 NEARLY_UNSTABLE = {"dopri5": 2.8, "tsit5": 2.8, "dopri8": 4.0, "explicit_adams": 0.25, "implicit_adams": 0.9}
 NEARLY_UNSTABLE_BY_ORDER = {1: 1.8, 2: 1.8, 3: 2.2, 4: 2.4}
 
-# Tolerances that a method reaches in some hundred steps, by its order.
-REACHABLE = {2: (1e-2, 1e-4), 3: (1e-3, 1e-5)}
+# Tolerances that a method reaches in some hundred steps; implicit steps cost some ten explicit ones.
+REACHABLE = {"kvaerno3": (1e-3, 1e-4), "kvaerno5": (1e-4, 1e-6)}
+REACHABLE_BY_ORDER = {2: (1e-2, 1e-4), 3: (1e-3, 1e-5)}  # (1e-4, 1e-7) else
 
 # The estimate of fehlberg2 is that of a solution that it does not carry on, with a constant of 1/512: it has to be
 # asked for less, as its tableau says.
@@ -119,7 +120,8 @@ def test_error_is_within_ten_tolerances(solver, problem, level):
     A tolerance bounds each step. Where the flow stretches, so does the error: the factor is the one by which a
     disturbance of y0 grows, found by solving from a y0 disturbed in each of its components.
     """
-    tolerance = REACHABLE.get(SOLVERS[solver].order, (1e-4, 1e-7))[level]
+    levels = REACHABLE.get(solver) or REACHABLE_BY_ORDER.get(SOLVERS[solver].order, (1e-4, 1e-7))
+    tolerance = levels[level]
     times, truth = times_and_truth(problem)
     asked = tolerance / STRICTER.get(solver, 1)
     found = solve_ivp(problem.field, problem.state(), times, solver=solver, rtol=asked, atol=asked).y
@@ -132,9 +134,9 @@ def test_error_is_within_ten_tolerances(solver, problem, level):
 
 @pytest.mark.parametrize("problem", WITH_SCIPY[1:], ids=lambda p: p.name)
 def test_the_truth_does_not_depend_on_the_method(problem):
-    times = torch.linspace(problem.t0, problem.t1, 5, dtype=torch.float64)
-    scale = 1 + problem.truth(times).abs().max()
-    assert float((problem.truth(times) - problem.truth(times, "Radau")).abs().max() / scale) < 100 * SCIPY
+    times, truth = times_and_truth(problem)
+    scale = 1 + truth.abs().max()
+    assert float((truth - problem.truth(times, "Radau")).abs().max() / scale) < 100 * SCIPY
 
 
 @pytest.mark.parametrize("solver", PRECISE)

@@ -6,7 +6,15 @@ import math
 
 import pytest
 import torch
-from solver_groups import EXPLICIT_ADAPTIVE, PRECISE, STABLE, steps_for, with_gradients
+from solver_groups import (
+    EXPLICIT_ADAPTIVE,
+    PRECISE,
+    PRECISE_AND_STIFF,
+    STABLE,
+    each_solver_and_each_gradient,
+    steps_for,
+    with_gradients,
+)
 
 from latentode import solve_ivp
 from latentode.exceptions import SolverError
@@ -15,7 +23,7 @@ from latentode.solvers import SOLVERS, PIController, Solution, Status
 
 nan = math.nan
 RAN_AWAY = {Status.STEP_UNDERFLOW, Status.NON_FINITE, Status.NEWTON_DIVERGED}
-every_precise = pytest.mark.parametrize("solver", PRECISE)
+every_precise = pytest.mark.parametrize("solver", PRECISE_AND_STIFF)
 every_gradient = pytest.mark.parametrize("gradient", GRADIENTS)
 ROUGHLY = {"euler": 0.05, "implicit_euler": 0.05, "fehlberg2": 0.01}  # relative errors of gradients
 not_reversible = pytest.mark.parametrize(  # a flow that contracts strongly parts the y and z of its solvers
@@ -31,7 +39,7 @@ def decay(t, y):
     return -y
 
 
-@pytest.mark.parametrize(("solver", "gradient"), with_gradients(STABLE))
+@pytest.mark.parametrize(("solver", "gradient"), each_solver_and_each_gradient(STABLE))
 def test_too_many_steps(solver, gradient):
     y0 = double([[1.0, 0.0], [0.0, 0.0]])
     t_eval = double([[0.0, 0.01, 50.0], [0.0, 0.1, 1e-3]])
@@ -113,7 +121,7 @@ def test_step_size_underflow_names_its_repair(solver):
         solution.raise_for_status()
 
 
-@pytest.mark.parametrize(("solver", "gradient"), with_gradients(SOLVERS))
+@pytest.mark.parametrize(("solver", "gradient"), each_solver_and_each_gradient(SOLVERS))
 @pytest.mark.parametrize("value", [nan, math.inf, -math.inf])
 def test_a_start_that_is_not_finite(value, solver, gradient):
     y0 = double([[1.0, 1.0], [1.0, value], [2.0, 2.0]])
