@@ -63,8 +63,8 @@ def test_a_stiff_neighbour_changes_nothing(gradient):
         return solution, y0.grad
 
     calm, of_calm = solve([0.1, 1.0, 2.0])
-    stiff, of_stiff = solve([0.1, 1.0, 1000.0])
-    assert stiff.stats["n_steps"][2] > 10 * calm.stats["n_steps"][2]
+    stiff, of_stiff = solve([0.1, 1.0, 300.0])
+    assert stiff.stats["n_steps"][2] > 5 * calm.stats["n_steps"][2]
     for name in calm.stats:
         assert torch.equal(calm.stats[name][:2], stiff.stats[name][:2])
     torch.testing.assert_close(calm.y[:2], stiff.y[:2], rtol=ROUNDING, atol=ROUNDING)
