@@ -80,6 +80,34 @@ SPIRAL = InitialValueProblem("spiral", _spiral, ((1.0, 0.0), (0.5, -2.0)), 0.0, 
 # nonlinear, non-autonomous: turns at rate |y|² (1.5 + cos t)
 WHEEL = InitialValueProblem("wheel", _wheel, ((1.0, 0.0), (0.6, -0.7)), 0.0, 2.0, _wheel_closed_form)
 
+# four coordinates mixed by a rotation: WHEEL in the first two, a fast linear system in the others
+_MIX = torch.linalg.qr(
+    torch.tensor(
+        [[1.0, 2.0, 0.5, -1.0], [0.3, -1.0, 1.0, 2.0], [2.0, 0.2, 1.0, 0.5], [-0.7, 1.0, 2.0, 1.0]],
+        dtype=torch.float64,
+    )
+)[0]
+
+
+def stiff_wheel(damping: float, frequency: float = 0.0) -> InitialValueProblem:
+    """WHEEL beside a fast part at rest, u' = -damping u + frequency (quarter turn of u), seen in mixed coordinates.
+
+    Nothing of the fast part is in the solution, but no step beyond its bound of stability may be taken.
+    """
+
+    def field(t: Tensor, y: Tensor) -> Tensor:
+        slow, fast = (y @ _MIX).split(2, dim=1)
+        return torch.cat([_wheel(t, slow), frequency * _quarter_turn(fast) - damping * fast], dim=1) @ _MIX.T
+
+    def closed_form(t: Tensor, y0: Tensor) -> Tensor:
+        slow = _wheel_closed_form(t, (y0 @ _MIX)[:, :2])
+        return torch.cat([slow, torch.zeros_like(slow)], dim=2) @ _MIX.T
+
+    at_rest = torch.cat([WHEEL.state(), torch.zeros(2, 2, dtype=torch.float64)], dim=1) @ _MIX.T
+    y0 = tuple(map(tuple, at_rest.tolist()))
+    return InitialValueProblem("stiff wheel", field, y0, WHEEL.t0, WHEEL.t1, closed_form)
+
+
 # nonlinear, non-autonomous, one dimension: y' = y² cos t
 RICCATI = InitialValueProblem("Riccati", _riccati, ((0.5,), (-0.8,)), 0.0, 4.0, _riccati_closed_form)
 

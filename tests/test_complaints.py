@@ -47,11 +47,12 @@ def test_underflow_in_dt_is_a_status_with_its_repair_and_no_assertion():
     """A solution that runs away at t = 1 beside one that does not."""
     y0 = double([[1.0], [-1.0]])
     found = solve_ivp(lambda t, y: y**2, y0, [0.0, 0.5, 2.0], throw=False, **TIGHTLY)
-    assert Status(int(found.status[0])) in {Status.STEP_UNDERFLOW, Status.NON_FINITE}
+    assert found.status.tolist() == [Status.STEP_UNDERFLOW, Status.SUCCESS]
+    assert found.y[0, 2].isnan().all()
     assert found.t_reached.tolist() == pytest.approx([1.0, 2.0], abs=1e-3)
     torch.testing.assert_close(found.y[1, :, 0], double([-1.0, -1 / 1.5, -1 / 3]), rtol=TIGHT, atol=0)
     with pytest.raises(
-        SolverError, match=r"series 0 could not be solved beyond t=(1|0\.999\d*) \[\w+\]: .*: .*"
+        SolverError, match=r"series 0 could not .* t=1 \[STEP_UNDERFLOW\]: .*: loosen rtol and atol"
     ):
         found.raise_for_status()
 
@@ -164,20 +165,24 @@ def test_a_field_without_parameters(gradient):
 
 
 @every_gradient
-def test_a_field_with_buffers_and_frozen_parameters(gradient):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_field_with_buffers_and_frozen_parameters(dtype, gradient):
     class Both(Relaxation):
         def __init__(self) -> None:
-            super().__init__()
-            self.frozen = nn.Parameter(double(2.0), requires_grad=False)
+            super().__init__(dtype=dtype)
+            self.frozen = nn.Parameter(torch.tensor(2.0, dtype=dtype), requires_grad=False)
 
         def forward(self, t, y):
             return self.frozen * super().forward(t, y)
 
-    field = Both()
-    solve_ivp(field, double([[1.0]]), [0.0, 1.0], gradient=gradient, **TIGHTLY).y[0, 1, 0].backward()
+    field, y0 = Both(), torch.ones(1, 1, dtype=dtype)
+    tolerances = TIGHTLY if dtype == torch.float64 else {"rtol": 1e-6, "atol": 1e-6}
+    solve_ivp(field, y0, [0.0, 1.0], gradient=gradient, **tolerances).y[0, 1, 0].backward()
     assert field.frozen.grad is None
     assert field.sign.grad is None
-    assert field.k.grad.item() == pytest.approx(-2 * math.exp(-1), rel=EXACT_GRADIENT)
+    assert field.k.grad.dtype == dtype
+    exactness = EXACT_GRADIENT if dtype == torch.float64 else 1e-4
+    assert field.k.grad.item() == pytest.approx(-2 * math.exp(-1), rel=exactness)
 
 
 @every_gradient
@@ -199,13 +204,86 @@ def at_one(y0, **options):
     return solve_ivp(lambda t, y: -(y**2), y0[None], [0.0, 1.0], **options, **TIGHTLY).y[0, 1]
 
 
-def test_grad_and_jacrev_work_through_backprop():
+# torch's own, at its first forward-mode derivative
+torch_warns_of_itself = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+IN_TORCH_FUNC = {"dopri5": TIGHTLY, "rk4": {"step_size": 0.01}, "explicit_adams": {"step_size": 0.005}}
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        *IN_TORCH_FUNC,
+        pytest.param(
+            "kvaerno5",
+            marks=pytest.mark.xfail(
+                raises=RuntimeError,
+                reason="implicit steps call Tensor.requires_grad_(), which torch.func does not allow",
+            ),
+        ),
+    ],
+)
+@torch_warns_of_itself
+@pytest.mark.parametrize("transform", ["grad", "vjp", "jvp", "jacrev", "jacfwd", "hessian"])
+def test_torch_func_works_through_backprop(transform, solver):
+    y0, direction = double([1.0, 3.0]), double([1.0, -2.0])
+    slope, bend = double([0.25, 1 / 16]), double([-0.25, -1 / 32])  # (1 + y0)^-2 and -2 (1 + y0)^-3
+    options = IN_TORCH_FUNC.get(solver, {"rtol": 1e-8, "atol": 1e-8})
+
+    def answer(y):
+        found = solve_ivp(
+            lambda t, y: -(y**2), y[None], [0.0, 1.0], solver=solver, gradient="backprop", **options
+        )
+        return found.y[0, 1]
+
+    found, expected = {
+        "grad": lambda: (torch.func.grad(lambda y: answer(y).sum())(y0), slope),
+        "vjp": lambda: (torch.func.vjp(answer, y0)[1](direction)[0], direction * slope),
+        "jvp": lambda: (torch.func.jvp(answer, (y0,), (direction,))[1], direction * slope),
+        "jacrev": lambda: (torch.func.jacrev(answer)(y0), slope.diag()),
+        "jacfwd": lambda: (torch.func.jacfwd(answer)(y0), slope.diag()),
+        "hessian": lambda: (
+            torch.func.jacrev(torch.func.grad(lambda y: answer(y).sum()))(y0),
+            bend.diag(),
+        ),
+    }[transform]()
+    torch.testing.assert_close(found, expected, rtol=EXACT_GRADIENT, atol=EXACT_GRADIENT)
+
+
+@torch_warns_of_itself
+@pytest.mark.xfail(
+    raises=AssertionError,
+    reason="no_grad stops no tangents: forward mode differentiates the choice of the step sizes too",
+)
+def test_forward_and_reverse_mode_agree_at_loose_tolerances():
+    """Both are the derivative of the computed solution, its steps held fixed."""
+
+    def answer(y0):
+        found = solve_ivp(
+            lambda t, y: -(y**2), y0[None], [0.0, 1.0], gradient="backprop", rtol=1e-2, atol=1e-2
+        )
+        return found.y[0, 1]
+
     y0 = double([1.0, 3.0])
-    expected = double([0.25, 1 / 16])
-    of_sum = torch.func.grad(lambda y: at_one(y, gradient="backprop").sum())(y0)
-    torch.testing.assert_close(of_sum, expected, rtol=EXACT_GRADIENT, atol=0)
-    jacobian = torch.func.jacrev(lambda y: at_one(y, gradient="backprop"))(y0)
-    torch.testing.assert_close(jacobian, expected.diag(), rtol=EXACT_GRADIENT, atol=EXACT_GRADIENT)
+    forward, backward = torch.func.jacfwd(answer)(y0), torch.func.jacrev(answer)(y0)
+    torch.testing.assert_close(forward, backward, rtol=ROUNDING, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_functional_call_inside_torch_func(dtype):
+    """The gradient with respect to a dictionary of parameters; `sign` is a buffer. dy/dk = -t y."""
+    field = Relaxation(dtype=dtype)
+
+    def loss(parameters):
+        def functional(t, y):
+            return torch.func.functional_call(field, parameters, (t, y))
+
+        y0, options = torch.ones(1, 1, dtype=dtype), {"rtol": 1e-6, "atol": 1e-6, "gradient": "backprop"}
+        return solve_ivp(functional, y0, [0.0, 2.0], **options).y[0, 1, 0]
+
+    (of_k,) = torch.func.grad(loss)(dict(field.named_parameters())).values()
+    assert of_k.dtype == dtype
+    assert of_k.item() == pytest.approx(-2 * math.exp(-1), rel=1e-4)
+    assert field.k.grad is None
 
 
 @pytest.mark.parametrize("gradient", [name for name in GRADIENTS if name != "backprop"])

@@ -232,7 +232,7 @@ def test_every_solver_finds_it(solver):
         double([[1.0]]),
         [0.0, 3.0],
         solver=solver,
-        step_size=0.01,
+        step_size=0.02,
         event=lambda t, y: y[:, 0] - 0.25,
     )
     assert solution.event_times.item() == pytest.approx(math.log(4), abs=0.02)

@@ -39,7 +39,7 @@ CHECKED = [
     (where, solver, gradient)
     for where in T_EVAL
     for solver, gradient in with_gradients(SOLVERS)
-    if where.startswith("both") or solver in {"euler", "rk4", "bosh3", "dopri5", "tsit5"}
+    if where.startswith("both") or solver in {"euler", "bosh3", "dopri5"}
     if gradient in EXACT or solver in {"dopri5", "tsit5", "dopri8"}
 ]
 
@@ -112,7 +112,7 @@ def test_the_adjoint_converges_to_the_exact_gradient_with_the_order_of_the_metho
         return torch.cat([g.flatten() for g in torch.autograd.grad(loss, [y0, t0, t_eval, *params])])
 
     truth = gradients("tsit5", "backprop", 0.02)
-    steps = [0.02, 0.01] if SOLVERS[solver].order < 3 else [0.08, 0.04]
+    steps = [0.04, 0.02] if SOLVERS[solver].order < 3 else [0.08, 0.04]
     coarse, fine = ((gradients(solver, "adjoint", h) - truth).norm().item() for h in steps)
     assert math.log2(coarse / fine) > SOLVERS[solver].order - 0.3
     assert fine < 0.1
@@ -181,8 +181,11 @@ def test_linear_field_against_the_matrix_exponential(t_query, solver, gradient):
         torch.testing.assert_close(ours, truth, rtol=EXACT_GRADIENT, atol=EXACT_GRADIENT)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("where", T_EVAL)
+@pytest.mark.parametrize(
+    ("where", "dtype"),
+    [*((where, torch.float64) for where in T_EVAL), ("both sides, unsorted, repeated", torch.float32)],
+    ids=str,
+)
 @pytest.mark.parametrize(
     "solver", [*SOLVERS, Reversible(SOLVERS["dopri5"]), Reversible(SOLVERS["rk4"])], ids=str
 )

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from engine_stubs import CountingField, Ramp, Script
-from solver_groups import PRECISE, REVERSIBLE, STABLE, with_gradients
+from solver_groups import PRECISE_AND_STIFF, REVERSIBLE, STABLE, each_solver_and_each_gradient
 from tolerances import ROUNDING
 
 from latentode import solve_ivp
@@ -15,7 +15,7 @@ from latentode.gradients import GRADIENTS
 from latentode.solvers import IMPLICIT_TABLEAUS, SOLVERS, FixedStep, PIController, Status, integrate
 
 nan = math.nan
-every_precise = pytest.mark.parametrize("solver", PRECISE)
+every_precise = pytest.mark.parametrize("solver", PRECISE_AND_STIFF)
 
 
 def double(x):
@@ -34,11 +34,11 @@ def relaxations(rates):
     return torch.stack([double(rates), torch.linspace(-1, 2, len(rates), dtype=torch.float64)], dim=1)
 
 
-RATES = [0.1, 1.0, 30.0, 300.0, 3.0]
+RATES = [0.1, 1.0, 30.0, 100.0, 3.0]
 TIMES = double([[1.0, 5.0], [0.2, 8.0], [2.0, 3.0], [0.5, 1.5], [-1.0, 2.0]])
 
 
-@pytest.mark.parametrize(("solver", "gradient"), with_gradients(STABLE))
+@pytest.mark.parametrize(("solver", "gradient"), each_solver_and_each_gradient(STABLE))
 def test_a_batch_is_solved_as_each_series_alone(solver, gradient):
     y0 = relaxations(RATES)
     together = solve_ivp(Relaxation(), y0, TIMES, t0=0.0, solver=solver, gradient=gradient)
@@ -63,8 +63,8 @@ def test_a_stiff_neighbour_changes_nothing(gradient):
         return solution, y0.grad
 
     calm, of_calm = solve([0.1, 1.0, 2.0])
-    stiff, of_stiff = solve([0.1, 1.0, 1000.0])
-    assert stiff.stats["n_steps"][2] > 10 * calm.stats["n_steps"][2]
+    stiff, of_stiff = solve([0.1, 1.0, 300.0])
+    assert stiff.stats["n_steps"][2] > 5 * calm.stats["n_steps"][2]
     for name in calm.stats:
         assert torch.equal(calm.stats[name][:2], stiff.stats[name][:2])
     torch.testing.assert_close(calm.y[:2], stiff.y[:2], rtol=ROUNDING, atol=ROUNDING)

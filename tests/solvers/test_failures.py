@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import pytest
 import torch
-from solver_groups import EXPLICIT_ADAPTIVE, PRECISE, STABLE, steps_for, with_gradients
+from solver_groups import (
+    EXPLICIT_ADAPTIVE,
+    PRECISE,
+    PRECISE_AND_STIFF,
+    STABLE,
+    each_solver_and_each_gradient,
+    steps_for,
+    with_gradients,
+)
 
 from latentode import solve_ivp
 from latentode.exceptions import SolverError
 from latentode.gradients import GRADIENTS
-from latentode.solvers import SOLVERS, PIController, Solution, Status
+from latentode.solvers import IMPLICIT_TABLEAUS, SOLVERS, PIController, Solution, Status
 
 nan = math.nan
 RAN_AWAY = {Status.STEP_UNDERFLOW, Status.NON_FINITE, Status.NEWTON_DIVERGED}
-every_precise = pytest.mark.parametrize("solver", PRECISE)
+every_precise = pytest.mark.parametrize("solver", PRECISE_AND_STIFF)
 every_gradient = pytest.mark.parametrize("gradient", GRADIENTS)
 ROUGHLY = {"euler": 0.05, "implicit_euler": 0.05, "fehlberg2": 0.01}  # relative errors of gradients
 not_reversible = pytest.mark.parametrize(  # a flow that contracts strongly parts the y and z of its solvers
@@ -31,7 +40,7 @@ def decay(t, y):
     return -y
 
 
-@pytest.mark.parametrize(("solver", "gradient"), with_gradients(STABLE))
+@pytest.mark.parametrize(("solver", "gradient"), each_solver_and_each_gradient(STABLE))
 def test_too_many_steps(solver, gradient):
     y0 = double([[1.0, 0.0], [0.0, 0.0]])
     t_eval = double([[0.0, 0.01, 50.0], [0.0, 0.1, 1e-3]])
@@ -55,9 +64,11 @@ def test_too_many_steps(solver, gradient):
         solution.raise_for_status()
 
 
-@every_precise
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("shift", [0.0, 4096.0])
+@pytest.mark.parametrize(
+    ("solver", "dtype", "shift"),
+    [*product(PRECISE, (torch.float32, torch.float64), (0.0, 4096.0)), ("kvaerno5", torch.float32, 4096.0)],
+    ids=str,
+)
 def test_a_solution_that_runs_away_in_finite_time(solver, dtype, shift):
     """y' = y² from 1: y = 1 / (1 - t)."""
     t_eval = shift + double([0.0, 0.5, 0.9, 1.0, 2.0])
@@ -113,7 +124,7 @@ def test_step_size_underflow_names_its_repair(solver):
         solution.raise_for_status()
 
 
-@pytest.mark.parametrize(("solver", "gradient"), with_gradients(SOLVERS))
+@pytest.mark.parametrize(("solver", "gradient"), each_solver_and_each_gradient(SOLVERS))
 @pytest.mark.parametrize("value", [nan, math.inf, -math.inf])
 def test_a_start_that_is_not_finite(value, solver, gradient):
     y0 = double([[1.0, 1.0], [1.0, value], [2.0, 2.0]])
@@ -133,8 +144,7 @@ def test_a_start_that_is_not_finite(value, solver, gradient):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("t0", [0.0, -2.0])
-@pytest.mark.parametrize("value", [nan, math.inf])
+@pytest.mark.parametrize(("value", "t0"), [(nan, 0.0), (math.inf, -2.0)])
 def test_a_field_that_breaks_after_a_while(value, t0, solver):
     def field(t, y):
         return torch.where(t[:, None] > 0.55, value, -y)
@@ -187,7 +197,10 @@ def test_gradients_of_what_was_reached_are_finite_and_right(gradient):
     torch.testing.assert_close(y0.grad, (1 - 0.5 * y0.detach()) ** -2, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize(("solver", "gradient"), with_gradients(SOLVERS))
+@pytest.mark.parametrize(
+    ("solver", "gradient"),
+    with_gradients(name for name in SOLVERS if name != "kvaerno3"),  # as kvaerno5, and dear
+)
 def test_a_broken_series_leaves_no_nan_in_the_gradients_of_the_parameters(solver, gradient):
     """It starts broken (1), runs away (2) or has no slope (3)."""
     rate = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
@@ -197,6 +210,8 @@ def test_a_broken_series_leaves_no_nan_in_the_gradients_of_the_parameters(solver
 
     y0 = double([[1.5], [nan], [-3.0], [-0.75]])
     options = steps_for(solver, 0.05)
+    if solver in IMPLICIT_TABLEAUS:
+        options["max_steps"] = 50  # enough for the first; that which runs away takes many, and dear ones
     solution = solve_ivp(
         field, y0, [0.0, 2.0], solver=solver, params=[rate], gradient=gradient, throw=False, **options
     )
@@ -212,12 +227,13 @@ def test_a_rejected_step_leaves_no_nan_in_the_gradients(solver, gradient):
     """y' = -k y^1.5, y = (y0^-0.5 + k t / 2)^-2; the first step tries a negative y, where the field is NaN."""
     k = torch.tensor(20.0, dtype=torch.float64, requires_grad=True)
     y0 = double([[1.0], [1e-6]]).requires_grad_()
+    tolerance = 1e-8 if solver in PRECISE else 1e-6
     solution = solve_ivp(
         lambda t, y: -k * y * torch.sqrt(y),
         y0,
         [0.0, 1.0],
         solver=solver,
-        controller=PIController(1e-8, 1e-8, 5, initial_step=1.0),
+        controller=PIController(tolerance, tolerance, 5, initial_step=1.0),
         params=[k],
         gradient=gradient,
     )

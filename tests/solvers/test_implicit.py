@@ -46,9 +46,13 @@ def stiff_linear(t, y):
     return y @ _MATRIX.T
 
 
+# absolute over relative tolerance: Robertson's second component is of size 1e-5
+ATOL_PER_RTOL = {"Robertson": 1e-5}
+LEVELS = {"kvaerno3": (1e-4, 1e-5), "kvaerno5": (1e-4, 1e-6)}
 STIFF = (
-    InitialValueProblem("Van der Pol 1000", van_der_pol, ((2.0, 0.0),), 0.0, 1500.0),
-    InitialValueProblem("Robertson", robertson, ((1.0, 0.0, 0.0), (0.5, 1e-5, 0.5)), 0.0, 100.0),
+    # until after the first jump, at 807
+    InitialValueProblem("Van der Pol 1000", van_der_pol, ((2.0, 0.0),), 0.0, 900.0),
+    InitialValueProblem("Robertson", robertson, ((1.0, 0.0, 0.0), (0.5, 1e-5, 0.5)), 0.0, 1e5),
     InitialValueProblem("stiff linear", stiff_linear, ((1.0, -1.0, 2.0), (0.0, 1.0, 0.0)), 0.0, 5.0),
 )
 
@@ -61,19 +65,22 @@ def truth(problem: InitialValueProblem) -> tuple[torch.Tensor, torch.Tensor]:
         return problem.field(double([time]), torch.from_numpy(y)[None])[0].numpy()
 
     times = torch.linspace(problem.t0, problem.t1, 12, dtype=torch.float64)
-    span, options = (problem.t0, problem.t1), {"rtol": 1e-10, "atol": 1e-10, "t_eval": times.numpy()}
+    atol = 1e-10 * ATOL_PER_RTOL.get(problem.name, 1.0)
+    span, options = (problem.t0, problem.t1), {"rtol": 1e-10, "atol": atol, "t_eval": times.numpy()}
     solved = [scipy_solve_ivp(one, span, y, "Radau", **options).y.T for y in problem.state().numpy()]
     return times, torch.from_numpy(np.stack(solved))
 
 
+@pytest.mark.parametrize("level", [0, 1], ids=["loose", "tight"])
 @pytest.mark.parametrize("problem", STIFF, ids=lambda p: p.name)
 @every_esdirk
-def test_stiff_solutions_are_within_ten_tolerances_of_the_truth(solver, problem):
+def test_stiff_solutions_are_within_ten_tolerances_of_the_truth(solver, problem, level):
     """In the norm of the tolerance; these flows damp disturbances, so no growth excuses an error."""
-    tolerance = 1e-5
+    tolerance, unit = LEVELS[solver][level], ATOL_PER_RTOL.get(problem.name, 1.0)
     times, exact = truth(problem)
-    solution = solve_ivp(problem.field, problem.state(), times, solver=solver, rtol=tolerance, atol=tolerance)
-    scale = 1 + exact.abs().amax(dim=1, keepdim=True)
+    options = {"rtol": tolerance, "atol": tolerance * unit}
+    solution = solve_ivp(problem.field, problem.state(), times, solver=solver, **options)
+    scale = unit + exact.abs().amax(dim=1, keepdim=True)
     error = ((solution.y - exact) / scale).square().mean(dim=2).sqrt().amax(dim=1)
     assert float(error.max()) <= ERROR_PER_TOLERANCE * tolerance
     assert int(solution.stats["n_steps"].max()) < 2000, "an explicit method takes more than a million"
@@ -102,7 +109,7 @@ def test_slope_of_the_error_is_the_order_on_a_stiff_linear_system(solver):
     ends = torch.linspace(0.0, 2.0, 11, dtype=torch.float64)
     counts = [10, 20, 40] if SOLVERS[solver].order > 2 else [40, 80, 160]
     if SOLVERS[solver].order == 1:
-        counts = [160, 320, 640]
+        counts = [80, 160, 320]
     exact = torch.stack([torch.matrix_exp(_MATRIX * t) @ y0[0] for t in ends])
     errors = [
         float((solve_ivp(stiff_linear, y0, ends, solver=solver, step_size=2.0 / n).y[0] - exact).norm())
@@ -220,7 +227,7 @@ def test_gradients_through_stiff_steps(solver, gradient):
         return solve_ivp(field, y0, t_eval, t0=t0, **options).y
 
     inputs = (double([[1.0001], [0.992]]), double([0.0, 0.1]), double([[0.3, 0.5], [0.4, 0.55]]), double(1.3))
-    assert gradcheck(answers, [x.requires_grad_() for x in inputs], rtol=1e-3, atol=1e-4)
+    assert gradcheck(answers, [x.requires_grad_() for x in inputs], rtol=1e-3, atol=1e-4, fast_mode=True)
 
 
 @pytest.mark.parametrize("solver", ["trapezoid", "gl4"])

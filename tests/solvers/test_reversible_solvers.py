@@ -49,7 +49,7 @@ def test_what_a_step_evaluates(method):
 @pytest.mark.parametrize("problem", [SPIRAL, WHEEL], ids=lambda p: p.name)
 def test_error_falls_with_the_order_at_least(problem, method):
     """Faster at first: with λ near 1 a step is almost symmetric in time, and odd orders gain one."""
-    finest = {1: 320, 2: 320, 8: 40}.get(method.order, 160)
+    finest = {1: 160, 2: 160, 8: 40}.get(method.order, 80)
     counts = np.array([finest // 4, finest // 2, finest])
     ends = problem.t0 + (problem.t1 - problem.t0) * torch.arange(11, dtype=torch.float64) / 10
     errors = []
