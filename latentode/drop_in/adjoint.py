@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,6 +49,36 @@ def by_adjoint(
         controller = replace(clock, norm=norm, callbacks=callbacks, parts=2)
     announced = Announced(solver, callbacks) if callbacks.functions else solver
     return Differentiation(replace(adjoint, method=announced, controller=controller), params, recompute=True)
+
+
+def way_back_by(
+    odeint: Callable[..., Any],
+    request: Request,
+    params: Sequence[Tensor],
+    rtol: Any,
+    atol: Any,
+    method: str | None,
+    options: dict[str, Any],
+) -> Callable[..., Any]:
+    """`odeint` with the adjoint arguments, for the tuple (y, adjoint, *gradients of the parameters)."""
+    options, layout = dict(options), request.layout
+    norm = adjoint_norm(options.pop("norm", "seminorm"), request, params)
+    options["norm"] = lambda state: norm(layout.unpack(state[0]), layout.unpack(state[1]))
+
+    def tolerance(name: str, value: Any) -> Any:
+        given = layout.tolerance(name, value)
+        if not isinstance(given, Tensor):
+            return given
+        row = given.repeat_interleave(2 if layout.dtype.is_complex else 1)
+        return (row, row, *[given.min()] * len(params))
+
+    return partial(
+        odeint,
+        rtol=tolerance("adjoint_rtol", rtol),
+        atol=tolerance("adjoint_atol", atol),
+        method=method,
+        options=options,
+    )
 
 
 def _fixed_steps(options: dict[str, Any]) -> FixedStep:

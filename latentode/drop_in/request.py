@@ -51,6 +51,7 @@ ADAPTIVE_OPTIONS = (
     "dtype",
 )
 GRID_OPTIONS = ("step_size", "grid_constructor", "interp", "perturb")
+SCIPY = "scipy_solver"  # not one of the engine's: see `scipy_solver`
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,9 @@ def method_named(name: str | None) -> tuple[str, Method, bool]:
     table = {**SOLVERS, **OWN}
     table.update({alias: table[of] for alias, of in ALIASES.items() if of in table})
     if name not in table:
-        names = ", ".join(f'"{known}"' for known in table)
-        raise ValueError(f'Invalid method "{name}"{did_you_mean(name, table)}. Must be one of {{{names}}}.')
+        known = [*table, SCIPY]
+        names = ", ".join(f'"{name}"' for name in known)
+        raise ValueError(f'Invalid method "{name}"{did_you_mean(name, known)}. Must be one of {{{names}}}.')
     name = ALIASES.get(name, name)
     return name, table[name], name in ON_A_GRID or table[name].error_order is None
 
@@ -121,7 +123,7 @@ def prepare(
     norm = options.pop("norm", None) or root_mean_square
     t = check_times(t)
     if t.device != row.device:
-        warnings.warn("t is not on the same device as y0: it is moved there", LatentODEWarning, stacklevel=4)
+        warnings.warn("t is not on the same device as y0: it is moved there", LatentODEWarning, stacklevel=3)
         t = t.to(row.device)
     return Request(
         func=func,
@@ -163,8 +165,24 @@ def check_options(
     name: str, on_a_grid: bool, options: dict[str, Any] | None, callbacks: Callbacks
 ) -> dict[str, Any]:
     """The options that the method has; a warning for others, and for callbacks that it never calls."""
+    options = known_options(name, GRID_OPTIONS if on_a_grid else ADAPTIVE_OPTIONS, options, stacklevel=5)
+    unheard = sorted(set(callbacks.functions) - {"callback_step"})
+    if on_a_grid and unheard:
+        warnings.warn(
+            f"method {name!r} takes fixed steps and does not support callbacks {unheard}",
+            LatentODEWarning,
+            stacklevel=4,
+        )
+    if on_a_grid and options.get("interp", "linear") not in ("linear", "cubic"):
+        raise ArgumentError(f"interp must be 'linear' or 'cubic'; got {options['interp']!r}")
+    return options
+
+
+def known_options(
+    name: str, known: tuple[str, ...], options: dict[str, Any] | None, stacklevel: int
+) -> dict[str, Any]:
+    """A copy of the options, without those that are not known; for each of them a warning."""
     options = dict(options or {})
-    known = GRID_OPTIONS if on_a_grid else ADAPTIVE_OPTIONS
     for option in [option for option in options if option not in (*known, "norm")]:
         del options[option]
         hint = "" if option in GRID_OPTIONS + ADAPTIVE_OPTIONS else did_you_mean(option, known)
@@ -172,15 +190,6 @@ def check_options(
             f"method {name!r} has no option {option!r}{hint}: it is ignored; "
             f"its options are {', '.join(known)}, norm",
             LatentODEWarning,
-            stacklevel=5,
+            stacklevel=stacklevel,
         )
-    unheard = sorted(set(callbacks.functions) - {"callback_step"})
-    if on_a_grid and unheard:
-        warnings.warn(
-            f"method {name!r} takes fixed steps and does not support callbacks {unheard}",
-            LatentODEWarning,
-            stacklevel=5,
-        )
-    if on_a_grid and options.get("interp", "linear") not in ("linear", "cubic"):
-        raise ArgumentError(f"interp must be 'linear' or 'cubic'; got {options['interp']!r}")
     return options

@@ -56,8 +56,9 @@ def test_callbacks_see_every_step(t):
 
 def test_callbacks_of_fixed_steps():
     field, other = Watched(), Watched()
-    with pytest.warns(LatentODEWarning, match="takes fixed steps and does not support callbacks"):
+    with pytest.warns(LatentODEWarning, match="takes fixed steps and does not support callbacks") as caught:
         odeint(field, Y0, T, method="euler", options={"step_size": 0.5})
+    assert caught[0].filename == __file__
     with pytest.warns(UserWarning, match="does not support callbacks"):
         torchdiffeq.odeint(other, Y0, T, method="euler", options={"step_size": 0.5})
     assert field.tried == other.tried
@@ -190,8 +191,9 @@ def test_repeated_times_to_land_on():
     ],
 )
 def test_options_that_a_method_does_not_have(method, options, message):
-    with pytest.warns(LatentODEWarning, match=re.escape(message)):
+    with pytest.warns(LatentODEWarning, match=re.escape(message)) as caught:
         odeint(lambda t, y: -y, Y0, T, method=method, options=options)
+    assert caught[0].filename == __file__  # the caller's line
     with pytest.warns(UserWarning, match="Unexpected arguments"):
         torchdiffeq.odeint(lambda t, y: -y, Y0, T, method=method, options=options)
 
