@@ -35,8 +35,8 @@ def by_adjoint(
     options = check_options(name, on_a_grid, options, callbacks)
     norm = adjoint_norm(options.pop("norm", "seminorm"), request, params)
     tolerances = (
-        request.layout.tolerance("adjoint_rtol", rtol),
-        request.layout.tolerance("adjoint_atol", atol),
+        request.layout.tolerance("adjoint_rtol", rtol, request.row.device),
+        request.layout.tolerance("adjoint_atol", atol, request.row.device),
     )
     adjoint: Any = GRADIENTS.get("adjoint")
     if adjoint is None or request.on_a_grid:
@@ -66,7 +66,7 @@ def way_back_by(
     options["norm"] = lambda state: norm(layout.unpack(state[0]), layout.unpack(state[1]))
 
     def tolerance(name: str, value: Any) -> Any:
-        given = layout.tolerance(name, value)
+        given = layout.tolerance(name, value, request.row.device)
         if not isinstance(given, Tensor):
             return given
         row = given.repeat_interleave(2 if layout.dtype.is_complex else 1)

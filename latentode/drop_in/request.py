@@ -74,9 +74,9 @@ class Request:
 
     def field(self, t: Tensor, rows: Tensor) -> Tensor:
         """The caller's function as a field on rows, asked with a scalar time; gradients may ask for many times."""
-        if len(rows) > 1:
+        if rows.shape[0] > 1:
             return torch.cat([self.field(*pair) for pair in zip(t.split(1), rows.split(1))])
-        slope = self.func(t[0].to(self.layout.real_dtype), self.layout.unpack(rows[0]))
+        slope = self.func(t.reshape(()).to(self.layout.real_dtype), self.layout.state(rows))
         return self.layout.pack(slope, "func(t, y)")
 
 
@@ -132,8 +132,8 @@ def prepare(
         row=row,
         t_given=t,
         t=t.to(torch.float32 if row.device.type == "mps" else torch.float64),
-        rtol=layout.tolerance("rtol", rtol),
-        atol=layout.tolerance("atol", atol),
+        rtol=layout.tolerance("rtol", rtol, row.device),
+        atol=layout.tolerance("atol", atol, row.device),
         method=solver,
         on_a_grid=on_a_grid,
         options=options,

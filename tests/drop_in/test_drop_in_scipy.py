@@ -120,6 +120,7 @@ def test_what_it_cannot_do():
     message = "'scipy_solver' has no option 'step_size': it is ignored; its options are"
     with pytest.warns(LatentODEWarning, match=message) as caught:
         odeint(field, Y0, T, options={"step_size": 0.1}, **BY_SCIPY)
+    assert caught[0].filename == __file__
     field.callback_step = print
     with pytest.warns(
         LatentODEWarning, match=r"'scipy_solver' does not support callbacks \['callback_step'\]"
