@@ -101,22 +101,25 @@ class OneClock:
     ifactor: float = 10.0
     dfactor: float = 0.2
     parts: int = 1
-    resume: Tensor | None = None  # where a solve was interrupted, its next step size
+    begun: float | None = None  # where the last run set out
+    resume: Tensor | None = None  # the step size that it ended with
+    first_step_evaluations: int = 0  # of the last run
     adaptive = True
-
-    @property
-    def first_step_evaluations(self) -> int:
-        return 1 if self.first_step_size is None and self.resume is None else 0
 
     def first_step(
         self, method: Method, field: Field, t: Tensor, y: Tensor, slope: Tensor, span: Tensor
     ) -> tuple[Tensor, Tensor]:
-        if self.resume is not None:
+        begin = t.item()
+        # a run farther along goes on with the size of the one before; one from the start again, as in a second
+        # backward pass, begins anew: it must not depend on what was solved before
+        goes_on = self.begun is not None and (begin - self.begun) * span.item() > 0
+        self.begun, self.first_step_evaluations = begin, 0
+        if goes_on and self.resume is not None:
             h = self.resume
         elif self.first_step_size is not None:
             h = torch.full_like(t, float(self.first_step_size))
         else:
-            h = self._starting_step(field, t, y, slope, span.sign())
+            h, self.first_step_evaluations = self._starting_step(field, t, y, slope, span.sign()), 1
         return self._within_bounds(h), torch.empty_like(t)
 
     def _starting_step(self, field: Field, t: Tensor, y: Tensor, slope: Tensor, direction: Tensor) -> Tensor:

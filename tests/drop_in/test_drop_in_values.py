@@ -19,7 +19,7 @@ odeint, odeint_adjoint = ours.odeint, ours.odeint_adjoint
 ON_THE_SAME_GRID = [name for name in ON_A_GRID if name in SOLVERS and "adams" not in name]
 ADAPTIVE = [name for name in ("dopri5", "dopri8", "bosh3", "adaptive_heun", "fehlberg2") if name in SOLVERS]
 TOLERANCE = 1e-10  # of the adaptive solves; low orders get a looser one
-LOW_ORDER = {"adaptive_heun": 1e-7, "fehlberg2": 1e-8, "bosh3": 1e-9}
+LOW_ORDER = {"adaptive_heun": 1e-6, "fehlberg2": 1e-7, "bosh3": 1e-8}
 
 UP = torch.tensor([0.3, 0.5, 1.1, 1.2, 2.0], dtype=torch.float64)
 DOWN = UP.flip(0)
@@ -118,7 +118,7 @@ def test_adaptive_methods_agree(method, t, interface):
     y, gradients = values_and_gradients(getattr(ours, interface), Field(), states()[0], t, **options)
     reference = values_and_gradients(torchdiffeq.odeint, Field(), states()[0], t, rtol=1e-12, atol=1e-12)
     assert_same(y, reference[0], 1000 * tolerance)
-    assert_same(gradients, reference[1], 1e5 * tolerance)
+    assert_same(gradients, reference[1], 1e4 * tolerance)
 
 
 @both_ways
