@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latentode.drop_in.control import Announced, Callbacks
 from latentode.drop_in.errors import ArgumentError
-from latentode.drop_in.request import Request, check_options, method_named
+from latentode.drop_in.request import Request, check_options, method_named, with_options
 from latentode.drop_in.solving import Differentiation, clock_from
 from latentode.drop_in.state import State
 from latentode.gradients import GRADIENTS
@@ -38,6 +38,7 @@ def by_adjoint(
         request.layout.tolerance("adjoint_rtol", rtol, request.row.device),
         request.layout.tolerance("adjoint_atol", atol, request.row.device),
     )
+    solver = with_options(name, solver, options, *tolerances)
     adjoint: Any = GRADIENTS.get("adjoint")
     if adjoint is None or request.on_a_grid:
         return Differentiation(GRADIENTS["discrete_adjoint"], params, recompute=True)

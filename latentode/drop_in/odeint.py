@@ -50,12 +50,14 @@ def odeint(
         A name of torchdiffeq's or any other of `latentode.solvers.SOLVERS`. "rk4" is the 3/8 rule, as there
         (in `solve_ivp` it is the classical method). Methods without an error estimate step over `t` itself, or as
         `options` says, and do not check for infinite values, as there. "scipy_solver" hands the problem to SciPy:
-        numbers without a graph, and no events; `odeint_adjoint` differentiates it.
+        numbers without a graph, and no events; `odeint_adjoint` differentiates it. "explicit_adams" needs a max_order
+        below its default, 6 for example, unless its steps are tiny.
     options : dict, optional
         Adaptive methods: first_step, min_step, max_step, step_t, jump_t (times to land on; across the latter `func`
         may jump), safety, ifactor, dfactor, max_num_steps. Fixed steps: step_size or grid_constructor, interp
-        ("linear" or "cubic"), perturb. Both: norm, a function of an error like y0. `dtype` has no effect: time is
-        kept in float64. SciPy: solver ("LSODA", "Radau", "DOP853", ... or a class), max_step, min_step (of LSODA).
+        ("linear" or "cubic"), perturb; Adams methods also max_order (12), the implicit one max_iters (4). All these:
+        norm, a function of an error like y0. `dtype` has no effect: time is kept in float64. SciPy: solver ("LSODA",
+        "Radau", "DOP853", ... or a class), max_step, min_step (of LSODA).
     event_fn : callable, optional
         `event_fn(t, y) -> Tensor`: the solve goes on from t[0] in the direction of t[1] until an entry changes its
         sign. For gradients through the time found, see `odeint_event`.

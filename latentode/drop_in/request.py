@@ -11,32 +11,39 @@ import torch
 from torch import Tensor
 
 from latentode.checks import did_you_mean
+from latentode.drop_in.adams import GrowingAdams, adams_of
 from latentode.drop_in.control import Callbacks
 from latentode.drop_in.errors import ArgumentError
 from latentode.drop_in.state import StateLayout, root_mean_square
+from latentode.drop_in.three_eighths import RK4_38
 from latentode.exceptions import LatentODEWarning
-from latentode.solvers import SOLVERS, ExplicitRK, Method, Tableau
+from latentode.solvers import SOLVERS, Method
 
-# torchdiffeq's "rk4" is the 3/8 rule, the engine's is the classical method; the last stage closes the step.
-RK4_38 = Tableau(
-    name="rk4",
-    order=4,
-    c=(0.0, 1 / 3, 2 / 3, 1.0, 1.0),
-    a=((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0), (1 / 8, 3 / 8, 3 / 8, 1 / 8)),
-    b=(1 / 8, 3 / 8, 3 / 8, 1 / 8, 0.0),
-    b_error=None,
-    interpolant=(  # cubic Hermite: weights of θ, θ², θ³
-        (1.0, -13 / 8, 3 / 4),
-        (0.0, 9 / 8, -3 / 4),
-        (0.0, 9 / 8, -3 / 4),
-        (0.0, 3 / 8, -1 / 4),
-        (0.0, -1.0, 1.0),
-    ),
+# those of torchdiffeq, until after 0.2.5; a method of the engine's without an error estimate is another one
+ON_A_GRID = (
+    "euler",
+    "midpoint",
+    "heun2",
+    "heun3",
+    "rk4",
+    "explicit_adams",
+    "implicit_adams",
+    "implicit_euler",
+    "implicit_midpoint",
+    "trapezoid",
+    "radauIIA3",
+    "radauIIA5",
+    "gl4",
+    "gl6",
+    "sdirk2",
+    "trbdf2",
 )
-
-ON_A_GRID = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams")
 ALIASES = {"fixed_adams": "implicit_adams"}
-OWN = {"rk4": ExplicitRK(RK4_38)}  # where a name means another method than in the engine
+OWN: dict[str, Method] = {  # where a name means another method than in the engine
+    "rk4": RK4_38,
+    "explicit_adams": GrowingAdams(corrector=False),
+    "implicit_adams": GrowingAdams(corrector=True),
+}
 
 ADAPTIVE_OPTIONS = (
     "first_step",
@@ -51,6 +58,7 @@ ADAPTIVE_OPTIONS = (
     "dtype",
 )
 GRID_OPTIONS = ("step_size", "grid_constructor", "interp", "perturb")
+ADAMS_OPTIONS = {"explicit_adams": ("max_order",), "implicit_adams": ("max_order", "max_iters")}
 SCIPY = "scipy_solver"  # not one of the engine's: see `scipy_solver`
 
 
@@ -99,6 +107,18 @@ def method_named(name: str | None) -> tuple[str, Method, bool]:
     return name, table[name], name in ON_A_GRID or table[name].error_order is None
 
 
+def with_options(
+    name: str, solver: Method, options: dict[str, Any], rtol: float | Tensor, atol: float | Tensor
+) -> Method:
+    """The solver of a name, after the options that are its own; these are taken out of `options`."""
+    own = ADAMS_OPTIONS.get(name)
+    if own is None:
+        return solver
+    return adams_of(
+        name, {option: int(options.pop(option)) for option in own if option in options}, rtol, atol
+    )
+
+
 def prepare(
     func: Callable[..., Any],
     y0: Any,
@@ -121,6 +141,8 @@ def prepare(
     callbacks = Callbacks.of(func, layout)
     options = check_options(name, on_a_grid, options, callbacks)
     norm = options.pop("norm", None) or root_mean_square
+    tolerances = layout.tolerance("rtol", rtol, row.device), layout.tolerance("atol", atol, row.device)
+    solver = with_options(name, solver, options, *tolerances)
     t = check_times(t)
     if t.device != row.device:
         warnings.warn("t is not on the same device as y0: it is moved there", LatentODEWarning, stacklevel=3)
@@ -132,8 +154,8 @@ def prepare(
         row=row,
         t_given=t,
         t=t.to(torch.float32 if row.device.type == "mps" else torch.float64),
-        rtol=layout.tolerance("rtol", rtol, row.device),
-        atol=layout.tolerance("atol", atol, row.device),
+        rtol=tolerances[0],
+        atol=tolerances[1],
         method=solver,
         on_a_grid=on_a_grid,
         options=options,
@@ -165,7 +187,8 @@ def check_options(
     name: str, on_a_grid: bool, options: dict[str, Any] | None, callbacks: Callbacks
 ) -> dict[str, Any]:
     """The options that the method has; a warning for others, and for callbacks that it never calls."""
-    options = known_options(name, GRID_OPTIONS if on_a_grid else ADAPTIVE_OPTIONS, options, stacklevel=5)
+    known = (*GRID_OPTIONS, *ADAMS_OPTIONS.get(name, ())) if on_a_grid else ADAPTIVE_OPTIONS
+    options = known_options(name, known, options, stacklevel=5)
     unheard = sorted(set(callbacks.functions) - {"callback_step"})
     if on_a_grid and unheard:
         warnings.warn(
