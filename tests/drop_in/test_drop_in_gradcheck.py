@@ -11,14 +11,13 @@ import latentode.drop_in as ours
 # steps of 1e-4 in solves to 1e-11: 1e-7 of noise, 1e-8 of curvature, and 1e-6 where the dense output has a seam
 DIFFERENCES = {"eps": 1e-4, "atol": 3e-6, "rtol": 1e-5}
 TOLERANCES = {"rtol": 1e-11, "atol": 1e-11}
-METHODS = {
+METHODS = {  # no time but the ends on a knot: there the interpolated solution has a kink
     "dopri5": TOLERANCES,
-    "dopri8": TOLERANCES,
     "rk4": {"options": {"step_size": 0.11, "interp": "cubic"}},
-    "gl4": {"options": {"step_size": 0.2, "interp": "cubic"}},
-    "implicit_adams": {"options": {"step_size": 0.04}},
+    "gl4": {"options": {"step_size": 0.17, "interp": "cubic"}},
+    "implicit_adams": {"options": {"step_size": 0.037}},
 }
-UP = torch.tensor([0.1, 0.25, 0.6], dtype=torch.float64)
+UP = torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64)
 
 
 def leaves(dtype):
@@ -40,8 +39,9 @@ def solution(interface, method, a, b, t, weight, rate):
 
 @pytest.mark.parametrize("interface", ["odeint", "odeint_adjoint"])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
-@pytest.mark.parametrize("t", [UP, UP.flip(0)], ids=["up", "down"])
+@pytest.mark.parametrize(
+    ("dtype", "t"), [(torch.float64, UP), (torch.complex128, UP.flip(0))], ids=["real up", "complex down"]
+)
 def test_tuples(interface, method, dtype, t):
     a, b, weight, rate = leaves(dtype)
     inputs = (a, b, t.clone().requires_grad_(), weight, rate)
