@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from latentode.drop_in.control import Announced, Callbacks
 from latentode.drop_in.errors import ArgumentError
-from latentode.drop_in.request import Request, check_options, method_named
+from latentode.drop_in.request import Request, check_options, method_named, with_options
 from latentode.drop_in.solving import Differentiation, clock_from
 from latentode.drop_in.state import State
 from latentode.gradients import GRADIENTS
@@ -34,9 +35,10 @@ def by_adjoint(
     options = check_options(name, on_a_grid, options, callbacks)
     norm = adjoint_norm(options.pop("norm", "seminorm"), request, params)
     tolerances = (
-        request.layout.tolerance("adjoint_rtol", rtol),
-        request.layout.tolerance("adjoint_atol", atol),
+        request.layout.tolerance("adjoint_rtol", rtol, request.row.device),
+        request.layout.tolerance("adjoint_atol", atol, request.row.device),
     )
+    solver = with_options(name, solver, options, *tolerances)
     adjoint: Any = GRADIENTS.get("adjoint")
     if adjoint is None or request.on_a_grid:
         return Differentiation(GRADIENTS["discrete_adjoint"], params, recompute=True)
@@ -48,6 +50,36 @@ def by_adjoint(
         controller = replace(clock, norm=norm, callbacks=callbacks, parts=2)
     announced = Announced(solver, callbacks) if callbacks.functions else solver
     return Differentiation(replace(adjoint, method=announced, controller=controller), params, recompute=True)
+
+
+def way_back_by(
+    odeint: Callable[..., Any],
+    request: Request,
+    params: Sequence[Tensor],
+    rtol: Any,
+    atol: Any,
+    method: str | None,
+    options: dict[str, Any],
+) -> Callable[..., Any]:
+    """`odeint` with the adjoint arguments, for the tuple (y, adjoint, *gradients of the parameters)."""
+    options, layout = dict(options), request.layout
+    norm = adjoint_norm(options.pop("norm", "seminorm"), request, params)
+    options["norm"] = lambda state: norm(layout.unpack(state[0]), layout.unpack(state[1]))
+
+    def tolerance(name: str, value: Any) -> Any:
+        given = layout.tolerance(name, value, request.row.device)
+        if not isinstance(given, Tensor):
+            return given
+        row = given.repeat_interleave(2 if layout.dtype.is_complex else 1)
+        return (row, row, *[given.min()] * len(params))
+
+    return partial(
+        odeint,
+        rtol=tolerance("adjoint_rtol", rtol),
+        atol=tolerance("adjoint_atol", atol),
+        method=method,
+        options=options,
+    )
 
 
 def _fixed_steps(options: dict[str, Any]) -> FixedStep:

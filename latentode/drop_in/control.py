@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentode.drop_in.state import StateLayout
+from latentode.drop_in.state import State, StateLayout
 from latentode.solvers.method import Field, Method, StepResult
 from latentode.solvers.step_size import StepDecision
 
@@ -101,28 +101,31 @@ class OneClock:
     ifactor: float = 10.0
     dfactor: float = 0.2
     parts: int = 1
-    resume: Tensor | None = None  # where a solve was interrupted, its next step size
+    begun: float | None = None  # where the last run set out
+    resume: Tensor | None = None  # the step size that it ended with
+    first_step_evaluations: int = 0  # of the last run
     adaptive = True
-
-    @property
-    def first_step_evaluations(self) -> int:
-        return 1 if self.first_step_size is None and self.resume is None else 0
 
     def first_step(
         self, method: Method, field: Field, t: Tensor, y: Tensor, slope: Tensor, span: Tensor
     ) -> tuple[Tensor, Tensor]:
-        if self.resume is not None:
+        begin = t.item()
+        # a run farther along goes on with the size of the one before; one from the start again, as in a second
+        # backward pass, begins anew: it must not depend on what was solved before
+        goes_on = self.begun is not None and (begin - self.begun) * span.item() > 0
+        self.begun, self.first_step_evaluations = begin, 0
+        if goes_on and self.resume is not None:
             h = self.resume
         elif self.first_step_size is not None:
             h = torch.full_like(t, float(self.first_step_size))
         else:
-            h = self._starting_step(field, t, y, slope, span.sign())
-        return h.clamp(self.min_step, self.max_step), torch.empty_like(t)
+            h, self.first_step_evaluations = self._starting_step(field, t, y, slope, span.sign()), 1
+        return self._within_bounds(h), torch.empty_like(t)
 
     def _starting_step(self, field: Field, t: Tensor, y: Tensor, slope: Tensor, direction: Tensor) -> Tensor:
         """A first guess from the size of the state, its slope, and the slope's change over a trial step."""
         tolerance = self._tolerance(y, y)
-        size, speed = self._measure(y, tolerance), self._measure(slope, tolerance)
+        size, speed = self._measure(y, tolerance).double(), self._measure(slope, tolerance).double()
         tiny = (size < 1e-5) | (speed < 1e-5)
         trial = torch.where(tiny, 1e-6, 0.01 * size / speed)
         ahead = direction * trial
@@ -139,29 +142,45 @@ class OneClock:
 
     def _elements(self, row: Tensor) -> Tensor:
         """The states that lie in a row side by side, (parts, M), in the caller's dtype."""
-        return self.layout.elements(row[0].unflatten(0, (self.parts, -1)))
+        return self.layout.elements(row.reshape(self.parts, row.shape[1] // self.parts))
 
     def _tolerance(self, y: Tensor, y_next: Tensor) -> Tensor:
         """One per element of the states, (parts, M)."""
-        size = torch.maximum(self._elements(y).abs(), self._elements(y_next).abs())
+        size = self._elements(y).abs()
+        if y_next is not y:
+            size = torch.maximum(size, self._elements(y_next).abs())
+        tolerance = self.atol + self.rtol * size
         # smallest number instead of 0: an error of 0 at a tolerance of 0 is fine, not NaN
-        return (self.atol + self.rtol * size.double()).clamp(min=torch.finfo(torch.float64).tiny)
+        return tolerance.clamp_(min=torch.finfo(tolerance.dtype).tiny)
 
     def _measure(self, row: Tensor, tolerance: Tensor) -> Tensor:
         """Norm (1,) of a row over the tolerances."""
-        states = [self.layout.shaped(part) for part in self._elements(row) / tolerance]
-        return torch.as_tensor(self.norm(*states)).abs().double().reshape(1)
+        parts = (self._elements(row) / tolerance).split(1)
+        return torch.as_tensor(self.norm(*map(self._state, parts)), device=row.device).abs().reshape(1)
+
+    def _state(self, elements: Tensor) -> State:
+        """Elements (1, M) as a state."""
+        layout = self.layout
+        return layout.state(elements) if layout.is_plain else layout.shaped(elements[0])
 
     def next_step(self, h: Tensor, error_ratio: Tensor, state: Tensor) -> StepDecision:
-        accept = error_ratio <= 1
-        if self.min_step > 0:
-            accept = accept | (h <= self.min_step)
-        factor = self.safety * error_ratio ** (-1 / self.order)
-        factor = factor.nan_to_num(nan=self.dfactor, posinf=self.ifactor)
-        lowest = torch.where(error_ratio < 1, 1.0, self.dfactor)
-        factor = torch.maximum(factor, lowest).clamp(max=self.ifactor)
-        following = (h * factor).clamp(self.min_step, self.max_step)
+        """Decided in Python's numbers: for one series they cost less than tensors of one entry."""
+        ratio = error_ratio.item()
+        accept = ratio <= 1 or (self.min_step > 0 and h.item() <= self.min_step)
+        following = self._within_bounds(h * self._factor(ratio))
         self.resume = following
-        if self.callbacks.live:
-            self.callbacks.call("callback_accept_step" if bool(accept) else "callback_reject_step")
-        return StepDecision(accept, following, state)
+        if self.callbacks.live and self.callbacks.functions:
+            self.callbacks.call("callback_accept_step" if accept else "callback_reject_step")
+        return StepDecision(torch.full_like(h, accept, dtype=torch.bool), following, state)
+
+    def _factor(self, ratio: float) -> float:
+        """h_next / h."""
+        if not ratio > 0:  # no error at all, or NaN
+            return self.ifactor if ratio == 0 else min(self.dfactor, self.ifactor)
+        lowest = 1.0 if ratio < 1 else self.dfactor
+        return min(max(self.safety * ratio ** (-1 / self.order), lowest), self.ifactor)
+
+    def _within_bounds(self, h: Tensor) -> Tensor:
+        if self.min_step > 0 or self.max_step < float("inf"):
+            return h.clamp(self.min_step, self.max_step)
+        return h

@@ -24,20 +24,21 @@ class Knot(NamedTuple):
 
 
 class GridStep(NamedTuple):
-    """A step from one knot to the next; `dense` (degree, D) are the coefficients of θ¹, θ² ... of y - y_start."""
+    """A step from one knot to the next; `slopes` (2, D) are those at its ends, seen from within."""
 
     start: Knot
     end: Knot
-    dense: Tensor
+    slopes: Tensor
 
     def at(self, t: Tensor, interp: str) -> Tensor:
-        """State (n, D) at times t (n,) within the step."""
-        theta = ((t - self.start.t) / (self.end.t - self.start.t)).to(self.dense.dtype)[:, None]
-        if interp == "linear":
-            between = self.start.y + theta * (self.end.y - self.start.y)
-        else:
-            powers = torch.cat([theta**k for k in range(1, len(self.dense) + 1)], dim=1)
-            between = self.start.y + powers @ self.dense
+        """State (n, D) at times t (n,) within the step, on a line or on the cubic polynomial of Hermite."""
+        h = self.end.t - self.start.t
+        theta = ((t - self.start.t) / h).to(self.slopes.dtype)[:, None]
+        rise = self.end.y - self.start.y
+        between = self.start.y + theta * rise
+        if interp == "cubic":
+            first, last = self.slopes * h.to(self.slopes.dtype) - rise  # (D,) each: by how much the ends bend
+            between = between + theta * (1 - theta) * ((1 - theta) * first - theta * last)
         # at a knot the state itself: its derivative is the step's, not the interpolant's
         return torch.where((t == self.end.t)[:, None], self.end.y, between)
 
@@ -66,17 +67,17 @@ class GridWalk:
         """From a knot to time t (1,)."""
         self.callbacks.step(start.t, start.y, t - start.t)
         if self.recompute and torch.is_grad_enabled():
-            y, dense, carry = checkpoint(self._numbers, *start, t, use_reentrant=False)
+            y, carry, slopes = checkpoint(self._numbers, *start, t, use_reentrant=False)
         else:
-            y, dense, carry = self._numbers(*start, t)
-        return GridStep(start, Knot(t, y, carry), dense)
+            y, carry, slopes = self._numbers(*start, t)
+        return GridStep(start, Knot(t, y, carry), slopes)
 
     def _numbers(self, t0: Tensor, y: Tensor, carry: Tensor, t1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        field = self._inside(t0, t1, y.dtype)
-        if self.perturb and carry.shape == y.shape:
-            carry = self.method.start(field, t0, y)  # the last step's closing slope is of its own side
+        field, size = self._inside(t0, t1, y.dtype), y.shape[1]
+        if self.perturb:  # the last step's closing slope is of its own side
+            carry = torch.cat([field(t0, y), carry[:, size:]], dim=1)
         step = self.method.step(field, t0, y, t1 - t0, carry)
-        return step.y, step.dense[:, 0], step.carry
+        return step.y, step.carry, torch.cat([carry[:, :size], step.carry[:, :size]])
 
     def _inside(self, t0: Tensor, t1: Tensor, dtype: torch.dtype) -> Field:
         return inside(self.field, t0, t1, dtype) if self.perturb else self.field

@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentode.drop_in.adjoint import by_adjoint
+from latentode.drop_in.adjoint import by_adjoint, way_back_by
+from latentode.drop_in.augmented_adjoint import by_augmented_adjoint
+from latentode.drop_in.errors import ArgumentError
 from latentode.drop_in.event import event_on_rows, solve_to_event
-from latentode.drop_in.request import Request, prepare
+from latentode.drop_in.request import SCIPY, Request, prepare
+from latentode.drop_in.scipy_solver import request_of_scipy, solve_by_scipy
 from latentode.drop_in.solving import Differentiation, solve
 from latentode.gradients import GRADIENTS
 from latentode.gradients.event import through_event
@@ -46,12 +49,15 @@ def odeint(
     method : str, default "dopri5"
         A name of torchdiffeq's or any other of `latentode.solvers.SOLVERS`. "rk4" is the 3/8 rule, as there
         (in `solve_ivp` it is the classical method). Methods without an error estimate step over `t` itself, or as
-        `options` says, and do not check for infinite values, as there.
+        `options` says, and do not check for infinite values, as there. "scipy_solver" hands the problem to SciPy:
+        numbers without a graph, and no events; `odeint_adjoint` differentiates it. "explicit_adams" needs a max_order
+        below its default, 6 for example, unless its steps are tiny.
     options : dict, optional
         Adaptive methods: first_step, min_step, max_step, step_t, jump_t (times to land on; across the latter `func`
         may jump), safety, ifactor, dfactor, max_num_steps. Fixed steps: step_size or grid_constructor, interp
-        ("linear" or "cubic"), perturb. Both: norm, a function of an error like y0. `dtype` has no effect: time is
-        kept in float64.
+        ("linear" or "cubic"), perturb; Adams methods also max_order (12), the implicit one max_iters (4). All these:
+        norm, a function of an error like y0. `dtype` has no effect: time is kept in float64. SciPy: solver ("LSODA",
+        "Radau", "DOP853", ... or a class), max_step, min_step (of LSODA).
     event_fn : callable, optional
         `event_fn(t, y) -> Tensor`: the solve goes on from t[0] in the direction of t[1] until an entry changes its
         sign. For gradients through the time found, see `odeint_event`.
@@ -76,6 +82,9 @@ def odeint(
     >>> round(y[1].item(), 6)
     0.367879
     """
+    if method == SCIPY:
+        request, given = request_of_scipy(func, y0, t, rtol, atol, options, event_fn)
+        return request.layout.unpack(solve_by_scipy(request, given))
     request = prepare(func, y0, t, rtol, atol, method, options)
     return answer(request, Differentiation(GRADIENTS["backprop"]), event_fn)
 
@@ -141,17 +150,25 @@ def odeint_adjoint(
     if adjoint_params is None:
         assert isinstance(func, nn.Module)
         adjoint_params = func.parameters()
-    request = prepare(func, y0, t, rtol, atol, method, options)
     if adjoint_options is None:
         adjoint_options = {name: value for name, value in (options or {}).items() if name != "norm"}
-    differentiation = by_adjoint(
-        request,
-        [param for param in adjoint_params if param.requires_grad],
+    adjoint_method = method if adjoint_method is None else adjoint_method
+    if adjoint_method == SCIPY != method:
+        raise ArgumentError(
+            f"adjoint_method {SCIPY!r} goes with method {SCIPY!r} only: take an adaptive method"
+        )
+    params = [param for param in adjoint_params if param.requires_grad]
+    tolerances = (
         rtol if adjoint_rtol is None else adjoint_rtol,
         atol if adjoint_atol is None else adjoint_atol,
-        method if adjoint_method is None else adjoint_method,
-        adjoint_options,
     )
+    if method == SCIPY:
+        request, given = request_of_scipy(func, y0, t, rtol, atol, options, event_fn)
+        way_back = way_back_by(odeint, request, params, *tolerances, adjoint_method, adjoint_options)
+        rows = by_augmented_adjoint(request, lambda: solve_by_scipy(request, given), way_back, params)
+        return request.layout.unpack(rows)
+    request = prepare(func, y0, t, rtol, atol, method, options)
+    differentiation = by_adjoint(request, params, *tolerances, adjoint_method, adjoint_options)
     return answer(request, differentiation, event_fn)
 
 

@@ -11,32 +11,39 @@ import torch
 from torch import Tensor
 
 from latentode.checks import did_you_mean
+from latentode.drop_in.adams import GrowingAdams, adams_of
 from latentode.drop_in.control import Callbacks
 from latentode.drop_in.errors import ArgumentError
 from latentode.drop_in.state import StateLayout, root_mean_square
+from latentode.drop_in.three_eighths import RK4_38
 from latentode.exceptions import LatentODEWarning
-from latentode.solvers import SOLVERS, ExplicitRK, Method, Tableau
+from latentode.solvers import SOLVERS, Method
 
-# torchdiffeq's "rk4" is the 3/8 rule, the engine's is the classical method; the last stage closes the step.
-RK4_38 = Tableau(
-    name="rk4",
-    order=4,
-    c=(0.0, 1 / 3, 2 / 3, 1.0, 1.0),
-    a=((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0), (1 / 8, 3 / 8, 3 / 8, 1 / 8)),
-    b=(1 / 8, 3 / 8, 3 / 8, 1 / 8, 0.0),
-    b_error=None,
-    interpolant=(  # cubic Hermite: weights of θ, θ², θ³
-        (1.0, -13 / 8, 3 / 4),
-        (0.0, 9 / 8, -3 / 4),
-        (0.0, 9 / 8, -3 / 4),
-        (0.0, 3 / 8, -1 / 4),
-        (0.0, -1.0, 1.0),
-    ),
+# those of torchdiffeq, until after 0.2.5; a method of the engine's without an error estimate is another one
+ON_A_GRID = (
+    "euler",
+    "midpoint",
+    "heun2",
+    "heun3",
+    "rk4",
+    "explicit_adams",
+    "implicit_adams",
+    "implicit_euler",
+    "implicit_midpoint",
+    "trapezoid",
+    "radauIIA3",
+    "radauIIA5",
+    "gl4",
+    "gl6",
+    "sdirk2",
+    "trbdf2",
 )
-
-ON_A_GRID = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams")
 ALIASES = {"fixed_adams": "implicit_adams"}
-OWN = {"rk4": ExplicitRK(RK4_38)}  # where a name means another method than in the engine
+OWN: dict[str, Method] = {  # where a name means another method than in the engine
+    "rk4": RK4_38,
+    "explicit_adams": GrowingAdams(corrector=False),
+    "implicit_adams": GrowingAdams(corrector=True),
+}
 
 ADAPTIVE_OPTIONS = (
     "first_step",
@@ -51,6 +58,8 @@ ADAPTIVE_OPTIONS = (
     "dtype",
 )
 GRID_OPTIONS = ("step_size", "grid_constructor", "interp", "perturb")
+ADAMS_OPTIONS = {"explicit_adams": ("max_order",), "implicit_adams": ("max_order", "max_iters")}
+SCIPY = "scipy_solver"  # not one of the engine's: see `scipy_solver`
 
 
 @dataclass(frozen=True)
@@ -73,9 +82,9 @@ class Request:
 
     def field(self, t: Tensor, rows: Tensor) -> Tensor:
         """The caller's function as a field on rows, asked with a scalar time; gradients may ask for many times."""
-        if len(rows) > 1:
+        if rows.shape[0] > 1:
             return torch.cat([self.field(*pair) for pair in zip(t.split(1), rows.split(1))])
-        slope = self.func(t[0].to(self.layout.real_dtype), self.layout.unpack(rows[0]))
+        slope = self.func(t.reshape(()).to(self.layout.real_dtype), self.layout.state(rows))
         return self.layout.pack(slope, "func(t, y)")
 
 
@@ -91,10 +100,23 @@ def method_named(name: str | None) -> tuple[str, Method, bool]:
     table = {**SOLVERS, **OWN}
     table.update({alias: table[of] for alias, of in ALIASES.items() if of in table})
     if name not in table:
-        names = ", ".join(f'"{known}"' for known in table)
-        raise ValueError(f'Invalid method "{name}"{did_you_mean(name, table)}. Must be one of {{{names}}}.')
+        known = [*table, SCIPY]
+        names = ", ".join(f'"{name}"' for name in known)
+        raise ValueError(f'Invalid method "{name}"{did_you_mean(name, known)}. Must be one of {{{names}}}.')
     name = ALIASES.get(name, name)
     return name, table[name], name in ON_A_GRID or table[name].error_order is None
+
+
+def with_options(
+    name: str, solver: Method, options: dict[str, Any], rtol: float | Tensor, atol: float | Tensor
+) -> Method:
+    """The solver of a name, after the options that are its own; these are taken out of `options`."""
+    own = ADAMS_OPTIONS.get(name)
+    if own is None:
+        return solver
+    return adams_of(
+        name, {option: int(options.pop(option)) for option in own if option in options}, rtol, atol
+    )
 
 
 def prepare(
@@ -119,9 +141,11 @@ def prepare(
     callbacks = Callbacks.of(func, layout)
     options = check_options(name, on_a_grid, options, callbacks)
     norm = options.pop("norm", None) or root_mean_square
+    tolerances = layout.tolerance("rtol", rtol, row.device), layout.tolerance("atol", atol, row.device)
+    solver = with_options(name, solver, options, *tolerances)
     t = check_times(t)
     if t.device != row.device:
-        warnings.warn("t is not on the same device as y0: it is moved there", LatentODEWarning, stacklevel=4)
+        warnings.warn("t is not on the same device as y0: it is moved there", LatentODEWarning, stacklevel=3)
         t = t.to(row.device)
     return Request(
         func=func,
@@ -130,8 +154,8 @@ def prepare(
         row=row,
         t_given=t,
         t=t.to(torch.float32 if row.device.type == "mps" else torch.float64),
-        rtol=layout.tolerance("rtol", rtol),
-        atol=layout.tolerance("atol", atol),
+        rtol=tolerances[0],
+        atol=tolerances[1],
         method=solver,
         on_a_grid=on_a_grid,
         options=options,
@@ -163,8 +187,25 @@ def check_options(
     name: str, on_a_grid: bool, options: dict[str, Any] | None, callbacks: Callbacks
 ) -> dict[str, Any]:
     """The options that the method has; a warning for others, and for callbacks that it never calls."""
+    known = (*GRID_OPTIONS, *ADAMS_OPTIONS.get(name, ())) if on_a_grid else ADAPTIVE_OPTIONS
+    options = known_options(name, known, options, stacklevel=5)
+    unheard = sorted(set(callbacks.functions) - {"callback_step"})
+    if on_a_grid and unheard:
+        warnings.warn(
+            f"method {name!r} takes fixed steps and does not support callbacks {unheard}",
+            LatentODEWarning,
+            stacklevel=4,
+        )
+    if on_a_grid and options.get("interp", "linear") not in ("linear", "cubic"):
+        raise ArgumentError(f"interp must be 'linear' or 'cubic'; got {options['interp']!r}")
+    return options
+
+
+def known_options(
+    name: str, known: tuple[str, ...], options: dict[str, Any] | None, stacklevel: int
+) -> dict[str, Any]:
+    """A copy of the options, without those that are not known; for each of them a warning."""
     options = dict(options or {})
-    known = GRID_OPTIONS if on_a_grid else ADAPTIVE_OPTIONS
     for option in [option for option in options if option not in (*known, "norm")]:
         del options[option]
         hint = "" if option in GRID_OPTIONS + ADAPTIVE_OPTIONS else did_you_mean(option, known)
@@ -172,15 +213,6 @@ def check_options(
             f"method {name!r} has no option {option!r}{hint}: it is ignored; "
             f"its options are {', '.join(known)}, norm",
             LatentODEWarning,
-            stacklevel=5,
+            stacklevel=stacklevel,
         )
-    unheard = sorted(set(callbacks.functions) - {"callback_step"})
-    if on_a_grid and unheard:
-        warnings.warn(
-            f"method {name!r} takes fixed steps and does not support callbacks {unheard}",
-            LatentODEWarning,
-            stacklevel=5,
-        )
-    if on_a_grid and options.get("interp", "linear") not in ("linear", "cubic"):
-        raise ArgumentError(f"interp must be 'linear' or 'cubic'; got {options['interp']!r}")
     return options

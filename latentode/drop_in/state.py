@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -52,12 +53,17 @@ class StateLayout:
             )
         return StateLayout(tuple(part.shape for part in parts), is_tuple, dtype)
 
-    @property
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether the state is one real tensor: then it is the row in another shape."""
+        return not (self.is_tuple or self.dtype.is_complex)
+
+    @cached_property
     def real_dtype(self) -> torch.dtype:
         """Dtype of the row, and of the time that the caller's functions see."""
         return self.dtype.to_real() if self.dtype.is_complex else self.dtype
 
-    @property
+    @cached_property
     def sizes(self) -> list[int]:
         return [shape.numel() for shape in self.shapes]
 
@@ -85,9 +91,15 @@ class StateLayout:
 
     def pack(self, y: Any, name: str = "the state") -> Tensor:
         """A state like y0 as a real row (1, D)."""
+        if self.is_plain and isinstance(y, Tensor) and y.dtype == self.dtype and y.shape == self.shapes[0]:
+            return y.reshape(1, self.sizes[0])
         flat = [part.reshape(-1) for part in self.parts(y, name)]
         whole = flat[0] if len(flat) == 1 else torch.cat(flat)
         return (torch.view_as_real(whole).reshape(-1) if self.dtype.is_complex else whole)[None]
+
+    def state(self, row: Tensor) -> State:
+        """A row (1, D) as a state like y0."""
+        return row.reshape(self.shapes[0]) if self.is_plain else self.unpack(row[0])
 
     def elements(self, rows: Tensor) -> Tensor:
         """Rows (..., D) as vectors (..., M) in the state's own dtype."""
@@ -106,7 +118,7 @@ class StateLayout:
         """Rows (..., D) as states with the same axes in front."""
         return self.shaped(self.elements(rows))
 
-    def tolerance(self, name: str, value: Any) -> float | Tensor:
+    def tolerance(self, name: str, value: Any, device: torch.device) -> float | Tensor:
         """A tolerance as a number, or as a vector with one entry per element of the state.
 
         A tensor counts per element; for a tuple state any sequence counts per part.
@@ -121,9 +133,9 @@ class StateLayout:
                     f"expected {len(self.shapes)} entries, got {len(value)}"
                 )
             parts = [torch.as_tensor(v).expand(shape).reshape(-1) for v, shape in zip(value, self.shapes)]
-            return torch.cat(parts)
+            return torch.cat(parts).to(device)
         if per_part:
-            return torch.as_tensor(value).expand(self.shapes[0]).reshape(-1)
+            return torch.as_tensor(value, device=device).expand(self.shapes[0]).reshape(-1)
         return float(value)
 
     def __str__(self) -> str:
@@ -136,7 +148,9 @@ class StateLayout:
 def root_mean_square(y: State) -> Tensor:
     """The default error norm: root mean square; over a tuple, the largest of its parts'."""
     parts = y if isinstance(y, tuple) else (y,)
-    norms = [part.abs().square().mean().sqrt() for part in parts if part.numel()]
+    norms = [torch.linalg.vector_norm(part) * part.numel() ** -0.5 for part in parts if part.numel()]
+    if len(norms) == 1:
+        return norms[0]
     return torch.stack(norms).max() if norms else torch.zeros(())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import pytest
@@ -9,17 +10,19 @@ import torch
 import torchdiffeq
 from tolerances import EXACT_GRADIENT, ROUNDING, TIGHT
 from torch import nn
+from torchdiffeq._impl.solvers import FixedGridODESolver
 
 import latentode.drop_in as ours
-from latentode.drop_in.request import ON_A_GRID, prepare
+from latentode.drop_in.request import ON_A_GRID, method_named, prepare
 from latentode.solvers import SOLVERS
 
 odeint, odeint_adjoint = ours.odeint, ours.odeint_adjoint
-# the Adams methods of the two libraries start and order themselves differently
-ON_THE_SAME_GRID = [name for name in ON_A_GRID if name in SOLVERS and "adams" not in name]
+TORCHDIFFEQ = importlib.import_module("torchdiffeq._impl.odeint").SOLVERS
+# Adams methods: on even grids only, see test_drop_in_adams
+ON_THE_SAME_GRID = [name for name in ON_A_GRID if name in TORCHDIFFEQ and "adams" not in name]
 ADAPTIVE = [name for name in ("dopri5", "dopri8", "bosh3", "adaptive_heun", "fehlberg2") if name in SOLVERS]
 TOLERANCE = 1e-10  # of the adaptive solves; low orders get a looser one
-LOW_ORDER = {"adaptive_heun": 1e-7, "fehlberg2": 1e-8, "bosh3": 1e-9}
+LOW_ORDER = {"adaptive_heun": 1e-6, "fehlberg2": 1e-7, "bosh3": 1e-8}
 
 UP = torch.tensor([0.3, 0.5, 1.1, 1.2, 2.0], dtype=torch.float64)
 DOWN = UP.flip(0)
@@ -79,6 +82,17 @@ def assert_same(ours, theirs, tolerance):
         torch.testing.assert_close(mine, other, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("method", [*TORCHDIFFEQ, *ON_A_GRID])
+def test_every_name_of_torchdiffeq_s_is_known_and_steps_as_it_does(method):
+    times = [UP[0] + 0.1 * k for k in range(18)]
+    y0, field = states()[0], Field()
+    y = odeint(field, y0, torch.stack(times), method=method, rtol=1e-6, atol=1e-6, options={})
+    truth = torchdiffeq.odeint(Field(), y0, torch.stack(times), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(y, truth, rtol=0.3, atol=0.3)  # Euler's methods have an error of 0.2
+    if method in TORCHDIFFEQ and method != "scipy_solver":
+        assert method_named(method)[2] == issubclass(TORCHDIFFEQ[method], FixedGridODESolver)
+
+
 @on_every_grid
 @both_ways
 @pytest.mark.parametrize(
@@ -118,7 +132,7 @@ def test_adaptive_methods_agree(method, t, interface):
     y, gradients = values_and_gradients(getattr(ours, interface), Field(), states()[0], t, **options)
     reference = values_and_gradients(torchdiffeq.odeint, Field(), states()[0], t, rtol=1e-12, atol=1e-12)
     assert_same(y, reference[0], 1000 * tolerance)
-    assert_same(gradients, reference[1], 1e5 * tolerance)
+    assert_same(gradients, reference[1], 1e4 * tolerance)
 
 
 @both_ways
