@@ -101,25 +101,19 @@ class OneClock:
     ifactor: float = 10.0
     dfactor: float = 0.2
     parts: int = 1
-    begun: float | None = None  # where the last run set out
-    resume: Tensor | None = None  # the step size that it ended with
-    first_step_evaluations: int = 0  # of the last run
     adaptive = True
+
+    @property
+    def first_step_evaluations(self) -> int:
+        return 1 if self.first_step_size is None else 0
 
     def first_step(
         self, method: Method, field: Field, t: Tensor, y: Tensor, slope: Tensor, span: Tensor
     ) -> tuple[Tensor, Tensor]:
-        begin = t.item()
-        # a run farther along goes on with the size of the one before; one from the start again, as in a second
-        # backward pass, begins anew: it must not depend on what was solved before
-        goes_on = self.begun is not None and (begin - self.begun) * span.item() > 0
-        self.begun, self.first_step_evaluations = begin, 0
-        if goes_on and self.resume is not None:
-            h = self.resume
-        elif self.first_step_size is not None:
+        if self.first_step_size is not None:
             h = torch.full_like(t, float(self.first_step_size))
         else:
-            h, self.first_step_evaluations = self._starting_step(field, t, y, slope, span.sign()), 1
+            h = self._starting_step(field, t, y, slope, span.sign())
         return self._within_bounds(h), torch.empty_like(t)
 
     def _starting_step(self, field: Field, t: Tensor, y: Tensor, slope: Tensor, direction: Tensor) -> Tensor:
@@ -168,7 +162,6 @@ class OneClock:
         ratio = error_ratio.item()
         accept = ratio <= 1 or (self.min_step > 0 and h.item() <= self.min_step)
         following = self._within_bounds(h * self._factor(ratio))
-        self.resume = following
         if self.callbacks.live and self.callbacks.functions:
             self.callbacks.call("callback_accept_step" if accept else "callback_reject_step")
         return StepDecision(torch.full_like(h, accept, dtype=torch.bool), following, state)

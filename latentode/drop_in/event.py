@@ -72,7 +72,7 @@ def solve_to_event(
 
 def _search(request: Request, event: Event) -> Tensor:
     """Time (1,) of the event; the search goes farther and farther."""
-    clock, begin, row = clock_of(request), request.t[:1].detach(), request.row
+    clock, pace, begin, row = clock_of(request), None, request.t[:1].detach(), request.row
     way = (request.t[1:] - request.t[:1]).detach()
     while bool(torch.isfinite(way)):
         way = way * REACH
@@ -88,11 +88,12 @@ def _search(request: Request, event: Event) -> Tensor:
                 max_steps=problem.max_steps,
                 keep_steps=False,
                 event=event,
+                pace=pace,
             )
             if int(run.status[0]) == Status.EVENT:
                 return run.t_reached
             raise_for_status(run)
-            begin, row = stop, run.at(begin, stop[None])[0]
+            begin, row, pace = stop, run.at(begin, stop[None])[0], run.pace
     raise IntegrationError("odeint found no event however far it went: check event_fn and the direction of t")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -54,18 +54,18 @@ def walk_of(request: Request, recompute: bool) -> GridWalk:
 
 def solve_adaptively(request: Request, t: Tensor, differentiation: Differentiation) -> Tensor:
     """Rows (T, D) at times t, piece by piece between the times of `step_t` and `jump_t`, where there are any."""
-    clock = clock_of(request)
+    clock, pace = clock_of(request), None
     begin, row, ahead, rows = t[:1], request.row, t[1:], [request.row]
     for stop, field in pieces(request, t) if len(t) > 1 else []:
         queries = ahead[: int(torch.searchsorted(_forward(ahead, t), _forward(stop, t), right=True))]
         n, ahead = len(queries), ahead[len(queries) :]
         if n == 0 or bool(queries[-1] != stop):
             queries = torch.cat([queries, stop])
-        problem = problem_of(request, field, clock, differentiation.params)
+        problem = replace(problem_of(request, field, clock, differentiation.params), pace=pace)
         y, run = differentiation.gradient(problem, row, begin, queries[None])
         raise_for_status(run)
         rows.append(y[0, :n])
-        begin, row = stop, y[0, -1:]
+        begin, row, pace = stop, y[0, -1:], run.pace
     return torch.cat(rows)
 
 

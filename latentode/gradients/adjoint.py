@@ -76,7 +76,7 @@ class Adjoint:
         """The same problem, solved as the way back is to be."""
         method = self.method or problem.method
         return replace(
-            problem, method=method, controller=self.controller or self._controller(problem, method)
+            problem, method=method, controller=self.controller or self._controller(problem, method), pace=None
         )
 
     def _controller(self, problem: Problem, method: Method) -> Controller:

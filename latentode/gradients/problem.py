@@ -20,7 +20,8 @@ Tally = Callable[[Tensor, Tensor], object]  # positions (n,) of series, and as m
 class Problem:
     """A field with the parameters that it uses, and how it is to be solved.
 
-    `tally` is told of the evaluations of the field in a backward pass.
+    `tally` is told of the evaluations of the field in a backward pass. `pace` is that of a solve which this one goes on
+    from.
     """
 
     field: Field
@@ -29,6 +30,7 @@ class Problem:
     controller: Controller
     max_steps: int
     tally: Tally | None = None
+    pace: Pace | None = None
 
     def integrate(
         self,
@@ -51,7 +53,7 @@ class Problem:
             max_steps=self.max_steps,
             keep_steps=keep_steps,
             observe=observe,
-            pace=pace,
+            pace=self.pace if pace is None else pace,
         )
 
     def count(self, rows: Tensor, each: int, more: Tensor | None = None) -> None:
