@@ -213,13 +213,7 @@ IN_TORCH_FUNC = {"dopri5": TIGHTLY, "rk4": {"step_size": 0.01}, "explicit_adams"
     "solver",
     [
         *IN_TORCH_FUNC,
-        pytest.param(
-            "kvaerno5",
-            marks=pytest.mark.xfail(
-                raises=RuntimeError,
-                reason="implicit steps call Tensor.requires_grad_(), which torch.func does not allow",
-            ),
-        ),
+        "kvaerno5",
     ],
 )
 @torch_warns_of_itself
@@ -250,10 +244,6 @@ def test_torch_func_works_through_backprop(transform, solver):
 
 
 @torch_warns_of_itself
-@pytest.mark.xfail(
-    raises=AssertionError,
-    reason="no_grad stops no tangents: forward mode differentiates the choice of the step sizes too",
-)
 def test_forward_and_reverse_mode_agree_at_loose_tolerances():
     """Both are the derivative of the computed solution, its steps held fixed."""
 

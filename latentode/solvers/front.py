@@ -159,7 +159,7 @@ def _first_steps(
     """Those of `pace`, and of the controller where it has none."""
     if pace is None:
         results.n_evals[rows] += controller.first_step_evaluations
-        return Pace(*controller.first_step(method, field, t0, y, slope, span))
+        return Pace(*(x.detach() for x in controller.first_step(method, field, t0, y, slope, span)))
     known = Pace(*(x.index_select(0, rows) for x in pace))
     new = torch.nonzero(torch.isnan(known.h))[:, 0]
     if not len(new):
@@ -190,7 +190,8 @@ def advance(
         front.carry = front.carry.index_copy(0, chosen, step.carry)
         front.elapsed = torch.where(decision.accept, reached, front.elapsed)
     front.accepted = front.accepted + decision.accept
-    front.control, front.h = decision.state, decision.h
+    # detached, because no_grad does not stop the tangents of forward mode: the choice of a step is a number
+    front.control, front.h = decision.state.detach(), decision.h.detach()
 
 
 def retire(

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from latentode.solvers.explicit_rk import weighted_sum
 from latentode.solvers.method import Field, StepResult
-from latentode.solvers.newton import Factors, Newton, Stages, jacobian, slopes_jacobian, solve_linear
+from latentode.solvers.newton import (
+    Factors,
+    Newton,
+    Stages,
+    inside_torch_func,
+    jacobian,
+    slopes_jacobian,
+    solve_linear,
+)
 from latentode.solvers.tableaus import Tableau
 
 Block = tuple[int, ...]
@@ -59,8 +67,9 @@ class ImplicitRK:
     def step(self, field: Field, t: Tensor, y: Tensor, h: Tensor, carry: Tensor) -> StepResult:
         """From y(t) to y(t + h); `carry` is f(t, y). See `Method.step`."""
         with torch.no_grad():
-            search = _Search(self.newton, field, t, y, h, carry)
-            rises = self._rises(search.rises, field, t, y, h, carry)
+            numbers = [x.detach() for x in (t, y, h, carry)]  # of tangents too
+            search = _Search(self.newton, field, *numbers)
+            rises = self._rises(search.rises, field, *numbers)
         with_graph = torch.is_grad_enabled()
         if with_graph:
             found = rises
@@ -125,10 +134,15 @@ def _with_graph(stages: Stages, found: Sequence[Tensor]) -> Tensor:
     """The solution `found` (b times (N, D), as h f), as a function of what the stages depend on."""
     way = torch.matmul(stages.weights, torch.stack(list(found), dim=1))
     points = [base + step for base, step in zip(stages.base, way.unbind(1))]
-    points = [point if point.requires_grad else point.requires_grad_() for point in points]
+    by_graph = not inside_torch_func()
+    if by_graph:
+        points = [point if point.requires_grad else point.requires_grad_() for point in points]
     slopes = [stages.field(t, point) for t, point in zip(stages.t, points)]
     with torch.no_grad():
-        jacobians = [slopes_jacobian(slope, point) for slope, point in zip(slopes, points)]
+        if by_graph:
+            jacobians = [slopes_jacobian(slope, point) for slope, point in zip(slopes, points)]
+        else:
+            jacobians = [jacobian(stages.field, t, point)[1] for t, point in zip(stages.t, points)]
         factors = stages.factorise(torch.stack(jacobians, dim=1))
     way = way + solve_linear(factors, stages.residual(way, torch.stack(slopes, dim=1)))
     way = way + solve_linear(factors, stages.residual(way, stages.slopes(way)))

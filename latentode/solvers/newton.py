@@ -20,6 +20,10 @@ Factors = tuple[Tensor, Tensor]  # of LU: (n, bD, bD) and the pivots (n, bD)
 
 def jacobian(field: Field, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """f(t, y) (n, D) and ∂f/∂y (n, D, D), without a graph, by one evaluation and D vector-Jacobian products."""
+    if inside_torch_func():
+        slope, pull_back = torch.func.vjp(lambda y: field(t, y), y.detach())[:2]
+        (found,) = torch.func.vmap(pull_back)(_directions(y))
+        return slope.detach(), found.detach().transpose(0, 1)
     with torch.enable_grad():
         y = y.detach().requires_grad_()
         slope = field(t.detach(), y)
@@ -31,11 +35,21 @@ def slopes_jacobian(slope: Tensor, y: Tensor) -> Tensor:
     n, size = y.shape
     if not slope.requires_grad:
         return y.new_zeros(n, size, size)
-    directions = torch.eye(size, dtype=y.dtype, device=y.device)[:, None].expand(size, n, size)
     (found,) = torch.autograd.grad(
-        slope, y, directions, is_grads_batched=True, retain_graph=True, allow_unused=True
+        slope, y, _directions(y), is_grads_batched=True, retain_graph=True, allow_unused=True
     )
     return y.new_zeros(n, size, size) if found is None else found.transpose(0, 1)
+
+
+def inside_torch_func() -> bool:
+    """Whether a transform of torch.func is at work, inside which no tensor may be told to require a gradient."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def _directions(y: Tensor) -> Tensor:
+    """The unit vectors (D, n, D), each for all n rows at once: rows do not mix."""
+    n, size = y.shape
+    return torch.eye(size, dtype=y.dtype, device=y.device)[:, None].expand(size, n, size)
 
 
 class Stages(NamedTuple):

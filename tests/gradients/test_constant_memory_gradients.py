@@ -151,7 +151,9 @@ def test_reversible_solves_with_the_method_in_its_construction():
     assert torch.equal(quiet.nan_to_num(), by_method.y.nan_to_num())
 
 
-@pytest.mark.parametrize("solver", ["reversible_heun", Reversible(SOLVERS["rk4"])], ids=str)
+@pytest.mark.parametrize(
+    "solver", ["reversible_heun", Reversible(SOLVERS["rk4"])], ids=["reversible_heun", "reversible rk4"]
+)
 def test_reversible_over_many_steps(solver):
     """More rounds than are packed together, and every series with its own number of them."""
     times = torch.tensor([[0.3, 3.0], [-0.5, -1.0], [0.1, math.nan]], dtype=torch.float64)
