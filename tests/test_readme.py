@@ -20,7 +20,9 @@ def block(marker: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize(("name", "end"), [("demo", ".venv/bin/latentode demo"), ("test", "-m pytest")])
+@pytest.mark.parametrize(
+    ("name", "end"), [("demo", ".venv/bin/latentode demo"), ("test", "-m pytest -n 2 --dist loadfile")]
+)
 def test_commands_set_up_everything_and_pin_torch(name, end):
     (command,) = block(f"command: {name}").splitlines()
     assert command.startswith("python3 -m venv .venv && ")

@@ -105,7 +105,7 @@ def test_every_name_of_torchdiffeq_s_is_known_and_steps_as_it_does(method):
         {"perturb": True},
         {"grid_constructor": lambda func, y0, t: torch.cat([t[:1], (t[:1] + t[-1:]) / 2, t[-1:]])},
     ],
-    ids=str,
+    ids=["no options", "steps", "cubic", "one step", "perturbed", "grid"],
 )
 def test_fixed_steps_are_equal_to_rounding_and_so_are_their_gradients(method, t, options):
     pair = [

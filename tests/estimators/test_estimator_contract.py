@@ -200,7 +200,7 @@ def test_every_parameter_is_tried_with_bad_values():
 @pytest.mark.parametrize(
     ("name", "typo", "meant"),
     [
-        ("solver", "dopri", "dopri5"),
+        ("solver", "dopr5", "dopri5"),
         ("gradient", "backprob", "backprop"),
         ("scaler", "standart", "standard"),
         ("context", "randon", "random"),
