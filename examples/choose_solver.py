@@ -170,7 +170,11 @@ def main(quick: bool = False, picture: str | Path = "choose_solver.png") -> Path
         ylabel="time of a solve [s]",
     )
     ax.text(
-        0.97, 0.8, f"beyond, explicit ones\ntake {limit:,} steps and more", transform=ax.transAxes, ha="right"
+        0.97,
+        0.82,
+        f"explicit ones beyond:\n{limit:,} steps\nand more",
+        transform=ax.transAxes,
+        ha="right",
     )
     ax.legend(fontsize=9, loc="upper left")
 

@@ -198,6 +198,7 @@ def retire(
     front: Front,
     results: Results,
     accept: Tensor,
+    all_accepted: bool,
     ratio: Tensor,
     converged: Tensor | None,
     adaptive: bool,
@@ -206,17 +207,18 @@ def retire(
 ) -> Tensor | None:
     """Note the series that are done, or that cannot go on; True where one leaves, None if all stay."""
     done = front.elapsed >= front.span
-    t = front.t0 + front.direction * front.elapsed
-    stuck = ~accept
-    if adaptive:
+    stuck = front.elapsed + front.h <= front.elapsed if adaptive else ~accept
+    if adaptive and not all_accepted:
+        t = front.t0 + front.direction * front.elapsed
         too_small = front.h <= 8 * torch.finfo(t.dtype).eps * t.abs()
         too_small |= ~torch.isfinite(ratio) & (front.h <= 1e-14 * front.span)
-        stuck = (stuck & too_small) | (front.elapsed + front.h <= front.elapsed)
+        stuck = stuck | (~accept & too_small)
     leaving = done | stuck
     if attempts >= max_steps:
         leaving = torch.ones_like(done)
     elif not bool(leaving.any()):
         return None
+    t = front.t0 + front.direction * front.elapsed
     failure = torch.where(torch.isfinite(ratio), int(Status.STEP_UNDERFLOW), int(Status.NON_FINITE))
     if converged is not None:
         failure = torch.where(converged, failure, int(Status.NEWTON_DIVERGED))

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from latentode.solvers.explicit_rk import weighted_sum
-from latentode.solvers.method import Field, StepResult
+from latentode.solvers.method import Field, StepResult, inside_torch_func
 from latentode.solvers.newton import (
     Factors,
     Newton,
     Stages,
-    inside_torch_func,
     jacobian,
     slopes_jacobian,
     solve_linear,

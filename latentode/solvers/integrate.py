@@ -92,7 +92,15 @@ def integrate(
             if watch is not None:
                 end_at_event(front, watch, step, chosen, t, y_before, signed)
             leaving = retire(
-                front, results, decision.accept, ratio, converged, controller.adaptive, attempts, max_steps
+                front,
+                results,
+                decision.accept,
+                chosen is None,
+                ratio,
+                converged,
+                controller.adaptive,
+                attempts,
+                max_steps,
             )
         if leaving is not None:
             front.keep(~leaving)

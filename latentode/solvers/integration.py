@@ -94,7 +94,7 @@ class StepLog:
             if not len(useful):
                 return
             marks, y, dense = marks.only(useful), y.index_select(0, useful), dense.index_select(1, useful)
-        self.marks.append(Marks(*(getattr(marks, entry.name) for entry in fields(Marks))))
+        self.marks.append(Marks(marks.rows, marks.offset, marks.h, marks.last, marks.answers))
         self.polynomials.append(torch.cat([y[None], dense]))
 
 
@@ -116,6 +116,7 @@ def assemble(
     order = torch.argsort(row, stable=True)
     place = torch.repeat_interleave(order, answers[order], output_size=n * n_queries)
     place = place.clamp_(max=len(coefficients) - 1).reshape(n, n_queries)
+    runs = order.clamp(max=len(coefficients) - 1)
     offset = torch.cat([t0.new_zeros(n), *(kept.offset for kept in log.marks), t0.new_zeros(1)])
     h = torch.cat([t0.new_ones(n), *(kept.h for kept in log.marks), t0.new_ones(1)])
-    return coefficients, Pieces(place, offset, h)
+    return coefficients, Pieces(place, offset, h, runs, answers[order])

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 Field = Callable[[Tensor, Tensor], Tensor]
+
+
+def inside_torch_func() -> bool:
+    """Whether a transform of torch.func is at work, which bears neither `requires_grad_` nor functions of our own."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 class StepResult(NamedTuple):

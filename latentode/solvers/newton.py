@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentode.solvers.method import Field
+from latentode.solvers.method import Field, inside_torch_func
 
 Factors = tuple[Tensor, Tensor]  # of LU: (n, bD, bD) and the pivots (n, bD)
 
@@ -39,11 +39,6 @@ def slopes_jacobian(slope: Tensor, y: Tensor) -> Tensor:
         slope, y, _directions(y), is_grads_batched=True, retain_graph=True, allow_unused=True
     )
     return y.new_zeros(n, size, size) if found is None else found.transpose(0, 1)
-
-
-def inside_torch_func() -> bool:
-    """Whether a transform of torch.func is at work, inside which no tensor may be told to require a gradient."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _directions(y: Tensor) -> Tensor:

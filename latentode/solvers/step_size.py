@@ -188,13 +188,13 @@ class PIController:
         ratio = error_ratio.to(h.dtype).clamp(min=1e-10)
         factor, past = self.safety * ratio**-alpha, self._from_the_past(state)
         if bool(accept.all()):
-            largest: float | Tensor = self.max_factor
-            factor, state = factor * past, _remember(ratio, state)
+            factor = (factor * past).clamp(self.min_factor, self.max_factor)
+            state = _remember(ratio, state)
         else:
             factor = (factor * torch.where(accept, past, 1.0)).nan_to_num(nan=self.min_factor)
             largest = torch.where(accept, self.max_factor, 1.0)
+            factor = factor.clamp(min=self.min_factor).clamp(max=largest)
             state = torch.where(accept.reshape(-1, *[1] * (state.ndim - 1)), _remember(ratio, state), state)
-        factor = factor.clamp(min=self.min_factor).clamp(max=largest)
         return StepDecision(accept, self._within_bounds(h * factor, error_ratio), state)
 
     def _from_the_past(self, state: Tensor) -> Tensor:
@@ -205,7 +205,8 @@ class PIController:
 
     def _within_bounds(self, h: Tensor, error_ratio: Tensor) -> Tensor:
         """Where the last try was not finite, h may fall below the smallest step: no such step is ever accepted."""
-        h = h.clamp(max=self.max_step)
+        if self.max_step < float("inf"):
+            h = h.clamp(max=self.max_step)
         return torch.where(torch.isfinite(error_ratio), h.clamp(min=self.min_step), h) if self.min_step else h
 
 
