@@ -13,7 +13,8 @@ What to take from it:
   for two digits; `radauIIA5` with fixed steps.
 - Fixed steps only where the work per series must be known beforehand.
 - `discrete_adjoint` unless second derivatives are wanted (then `backprop`). It keeps a few states per step, `backprop`
-  the activations of the field too: here, with a hidden layer no wider than the state, that is about the same.
+  the activations of all evaluations too: more than twice as much here, where the hidden layer is no wider than the
+  state, and many times as much where it is.
 - `reversible` or `adjoint` where the states of all steps do not fit into memory.
 
     python examples/choose_solver.py
