@@ -8,7 +8,8 @@
 
 What to take from it:
 
-- `dopri5` or `tsit5` for three to eight digits; `dopri8` for more; `bosh3` or `adaptive_heun` for one or two.
+- `dopri5` or `tsit5` for three to eight digits; `dopri8` for more, or where an evaluation is expensive; `bosh3` or
+  `adaptive_heun` for one or two.
 - Stiff fields (an explicit solver runs into max_steps, or takes longer the stiffer it is): `kvaerno5`; `kvaerno3`
   for two digits; `radauIIA5` with fixed steps.
 - Fixed steps only where the work per series must be known beforehand.
@@ -173,7 +174,7 @@ def main(quick: bool = False, picture: str | Path = "choose_solver.png") -> Path
     ax.text(
         0.97,
         0.82,
-        f"explicit ones beyond:\n{limit:,} steps\nand more",
+        f"dopri5, tsit5 beyond:\nmore than {limit:,} steps",
         transform=ax.transAxes,
         ha="right",
     )

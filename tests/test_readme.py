@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -65,13 +66,15 @@ def test_the_short_example_is_short():
 
 def test_what_the_engines_examples_say_is_true():
     namespace = {}
-    for name in ("solve_ivp", "failure", "event", "odeint"):
+    for name in ("solve_ivp", "failure", "tuple", "event", "odeint"):
         exec(compile(block(f"example: {name}"), f"README.md ({name})", "exec"), namespace)
     assert namespace["solution"].y.shape == (2, 3, 1)
     assert namespace["runaway"].t_reached.tolist() == pytest.approx([1.0, 0.5], abs=1e-3)
     assert namespace["runaway"].y[:, 1, 0].tolist() == pytest.approx([4 / 3, 4], rel=5e-3)
     assert namespace["runaway"].y[:, 2].isnan().all()
     assert namespace["fall"].event_times.tolist() == pytest.approx([0.4518, 1.0102], abs=1e-4)
+    expected = [-math.exp(-0.5), -2 * math.exp(-2.0)]  # of y0 exp(-rate)
+    assert namespace["rate"].grad.tolist() == pytest.approx(expected, rel=1e-2)
     slope = -sum(namespace["fall"].event_times.tolist()) / (2 * 9.8)  # of √(2 height / gravity)
     assert namespace["gravity"].grad.item() == pytest.approx(slope, rel=1e-4)
     assert namespace["path"].shape == (5, 3)

@@ -96,7 +96,8 @@ def test_tighter_tolerances_take_more_steps():
 @pytest.mark.parametrize("y0", [1.0, [[1.0]], None], ids=str)
 def test_a_state_must_be_a_tensor(y0):
     with refused(
-        f"y0 must be a torch.Tensor (N, *state) or a tuple of such tensors; got {type(y0).__name__}",
+        f"y0 must be a torch.Tensor (N, *state) or a tuple of such tensors; got {type(y0).__name__}: "
+        "use torch.as_tensor(y0)",
         TypeError,
     ):
         solve_ivp(decay, y0, [0.0, 1.0])

@@ -162,7 +162,8 @@ def _weights(nodes: Tensor) -> Tensor:
 def _gauss() -> tuple[Tensor, Tensor]:
     """Nodes and weights on [0, 1], exact for polynomials of degree HIGHEST_ORDER - 1."""
     nodes, weights = np.polynomial.legendre.leggauss(HIGHEST_ORDER // 2)
-    return torch.from_numpy((1 + nodes) / 2), torch.from_numpy(weights / 2)
+    with torch.inference_mode(False):  # kept for other solves, perhaps with gradients
+        return torch.from_numpy((1 + nodes) / 2), torch.from_numpy(weights / 2)
 
 
 def _hermite(first: Tensor, last: Tensor, rise: Tensor) -> Tensor:

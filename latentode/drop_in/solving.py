@@ -145,6 +145,7 @@ def raise_for_status(run: Integration) -> None:
     """An error where the engine could not go on."""
     status = Status(int(run.status[0]))
     if status > 0:
+        repair = status.message.replace("raise max_steps", "raise options['max_num_steps']")
         raise IntegrationError(
-            f"odeint could not go beyond t={run.t_reached[0].item():.6g} [{status.name}]: {status.message}"
+            f"odeint could not go beyond t={run.t_reached[0].item():.6g} [{status.name}]: {repair}"
         )

@@ -43,6 +43,7 @@ class Adjoint:
     ----------
     rtol, atol : float, optional
         Tolerances backwards, `atol` in the units of y and of the largest cotangent of a series; default: as forwards.
+        Given here, the controller is a `PIController` of these tolerances.
     method : Method, optional
         Method backwards; default: as forwards.
     controller : optional

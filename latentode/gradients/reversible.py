@@ -44,7 +44,7 @@ def reversible(problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> tupl
     ValueError
         If the method is neither reversible nor an explicit Runge-Kutta method.
     """
-    problem = replace(problem, method=_reversible(problem.method))
+    problem = replace(problem, method=made_reversible(problem.method))
     if not problem.wants_gradient(y0, t0, t_eval):
         with torch.no_grad():
             run = problem.integrate(y0, t0, t_eval, keep_steps=False)
@@ -55,7 +55,13 @@ def reversible(problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> tupl
     return interpolate(coefficients, moving_pieces(run, t0, t_eval), t0, t_eval), run
 
 
-def _reversible(method: Any) -> Any:
+def made_reversible(method: Any) -> Any:
+    """The reversible method that stands in for a method.
+
+    Raises
+    ------
+    ValueError
+    """
     if hasattr(method, "step_back"):
         return method
     if isinstance(method, ExplicitRK):
@@ -146,11 +152,14 @@ class _Reversing(torch.autograd.Function):
         sweep = kind(problem, y0, t0, t_eval, wants_times=any(ctx.needs_input_grad[3:5]))
         of_pieces = of_coefficients.transpose(0, 1)  # (1 + degree, S, D)
         y, carry = trail.y.clone(), trail.carry.clone()
+        largest = torch.maximum(y0.abs(), y.abs()).amax(dim=1) if y.numel() else y.new_zeros(len(y))
         end = of_pieces.shape[1] - 1
         for mark in trail.backwards():
             of_piece, end = cotangents_of(mark, of_pieces, end)
             sweep.back_through(mark, y, carry, of_piece)
-        _check_return(y, carry, y0, trail.y)
+            size = y.index_select(0, mark.rows).abs().amax(dim=1)
+            largest.index_copy_(0, mark.rows, torch.maximum(largest.index_select(0, mark.rows), size))
+        _check_return(sweep, y, carry, y0, largest)
         sweep.through_start(ctx.started, of_pieces[:, :end])
         times = (sweep.of_t0, sweep.of_t_eval) if sweep.wants_times else (None, None)
         return None, None, sweep.of_y, *times, *sweep.of_params
@@ -220,19 +229,23 @@ class _CoupledSweep(Sweep):
         carry.index_copy_(0, rows, torch.cat([slope, z], dim=1).detach())
 
 
-def _check_return(y: Tensor, carry: Tensor, y0: Tensor, y_end: Tensor) -> None:
-    """The way back must end where the way began, up to a third of the digits."""
-    if not carry.numel():
+def _check_return(sweep: Sweep, y: Tensor, carry: Tensor, y0: Tensor, largest: Tensor) -> None:
+    """The way back must end where the way began, up to a third of the digits of the `largest` state (N,) on it.
+
+    Asked of the series whose gradient is wanted.
+    """
+    if sweep.of_carry is None:
         return
+    size = y0.shape[1]
     moved = carry.any(dim=1)
-    z = torch.where(moved[:, None], carry[:, y0.shape[1] :], y0)
+    z = torch.where(moved[:, None], carry[:, size:], y0)
     gap = torch.maximum((y - y0).abs(), (z - y0).abs()).amax(dim=1)
-    scale = torch.maximum(y0.abs(), y_end.abs()).amax(dim=1)
-    lost = moved & ~(gap <= torch.finfo(y0.dtype).eps ** (1 / 3) * scale)
+    wanted = (sweep.of_y != 0).any(dim=1) | (sweep.of_carry != 0).any(dim=1)
+    lost = moved & wanted & ~(gap <= torch.finfo(y0.dtype).eps ** (1 / 3) * largest)
     if bool(lost.any()):
         first = int(torch.nonzero(lost)[0])
         raise SolverError(
-            f"the steps of a series could not be taken back: from {y0[first].tolist()[:4]} they return to "
+            f"the steps of series {first} could not be taken back: from {y0[first].tolist()[:4]} they return to "
             f"{y[first].tolist()[:4]}, because the field contracts too strongly or the steps are too many for "
             f"{y0.dtype}: use float64, a shorter span, or gradient='discrete_adjoint'"
         )

@@ -12,12 +12,16 @@ from torch import Tensor, nn
 
 from latentode.solve.flat import FlatField
 from latentode.solvers import CONTROLLERS, SOLVERS, FixedStep, Method
+from latentode.solvers.method import inside_torch_func
 from latentode.solvers.step_size import Controller
 
 
 def by_name(choice: Any, table: dict[str, Any], what: str) -> Any:
     """An object as it is, or the entry of that name."""
     if not isinstance(choice, str):
+        if choice is None or isinstance(choice, (int, float)):
+            names = ", ".join(map(repr, table))
+            raise TypeError(f"{what} must be a name, one of {names}, or an object; got {choice!r}")
         return choice
     if choice in table:
         return table[choice]
@@ -29,7 +33,13 @@ def by_name(choice: Any, table: dict[str, Any], what: str) -> Any:
 def check_times(y0: Tensor, t_eval: Any, t0: Any) -> tuple[Tensor, Tensor]:
     """Query times (N, T) and initial times (N,) in float64 on the device of y0."""
     n = len(y0)
-    t_eval = torch.as_tensor(t_eval, dtype=_time_dtype(y0.device), device=y0.device)
+    try:
+        t_eval = torch.as_tensor(t_eval, dtype=_time_dtype(y0.device), device=y0.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"t_eval must be numbers of shape (T,) or (N, T): pad shorter rows with NaN, and turn dates into numbers; "
+            f"got {type(t_eval).__name__}: {error}"
+        ) from error
     if t_eval.ndim == 0 or t_eval.ndim > 2 or (t_eval.ndim == 2 and len(t_eval) != n):
         raise ValueError(
             f"t_eval must have shape (T,) or (N, T) with N = {n} (the length of y0); got {tuple(t_eval.shape)}"
@@ -62,6 +72,10 @@ def controller_for(
     step_size: float | None,
     bounds: dict[str, Any],
 ) -> Controller:
+    if isinstance(choice, str) and step_size is not None:
+        raise ValueError(
+            f"controller={choice!r} chooses steps and step_size= fixes them: leave one of them out"
+        )
     chosen = by_name(choice or "pi", CONTROLLERS, "controller")
     named = chosen in CONTROLLERS.values()
     if named and step_size is None:
@@ -79,21 +93,34 @@ def controller_for(
     return FixedStep(step_size) if named and step_size is not None else chosen
 
 
-def parameters_of(field: object, params: Iterable[Tensor] | None) -> tuple[Tensor, ...]:
+def parameters_of(field: object, params: Iterable[Tensor] | Tensor | nn.Module | None) -> tuple[Tensor, ...]:
     """The tensors that gradients are wanted for."""
     owner = getattr(field, "__self__", field)  # a module's own method counts as the module
     if params is None:
         params = owner.parameters() if isinstance(owner, nn.Module) else ()
-    return tuple(param for param in params if param.requires_grad)
+    if isinstance(params, nn.Module):
+        params = params.parameters()
+    params = (params,) if isinstance(params, Tensor) else tuple(params)
+    for param in params:
+        if not isinstance(param, Tensor):
+            raise TypeError(
+                f"params must be tensors, [*module.parameters(), tensor, ...]; got a {type(param).__name__} among them"
+            )
+    return tuple({id(param): param for param in params if param.requires_grad}.values())  # each once
 
 
-def check_transforms(inputs: Iterable[Tensor], *, by_graph: bool) -> None:
+def check_transforms(inputs: Iterable[Tensor], *, by_graph: bool, with_event: bool) -> None:
     """Say what works inside torch.func, before torch says it in words of its own machinery."""
     inputs = tuple(inputs)
     if any(map(torch._C._functorch.is_batchedtensor, inputs)):
         raise RuntimeError(
             "solve_ivp does not run inside torch.func.vmap, as the number of steps depends on the values; it takes "
             "many series at once: stack them along the first axis of y0"
+        )
+    if with_event and inside_torch_func():
+        raise RuntimeError(
+            "events do not work inside the transforms of torch.func: differentiate with torch.autograd, as by "
+            "event_times.sum().backward()"
         )
     if not by_graph and any(map(torch._C._functorch.is_gradtrackingtensor, inputs)):
         raise RuntimeError("inside torch.func.grad, vjp, jvp and jacrev, solve with gradient='backprop'")
@@ -102,29 +129,104 @@ def check_transforms(inputs: Iterable[Tensor], *, by_graph: bool) -> None:
 def check_field(
     field: FlatField, params: Iterable[Tensor], y0: Tensor, t0: Tensor, *, needs_params: bool
 ) -> None:
-    """Evaluate the field once, on the first two series, and say what is wrong with the answer or its graph."""
-    with torch.set_grad_enabled(torch.is_grad_enabled() and needs_params):
-        slope = field.check(t0.detach()[:2], y0.detach()[:2])
-    for leaf in _leaves_behind(slope, params):
+    """Evaluate the field on the first two series, and say what is wrong with the answer or its graph."""
+    t, y = t0.detach()[:2], y0.detach()[:2]
+    born = _newest_node()
+    untouched = y.clone()
+    try:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and needs_params):
+            slope = field.check(t, untouched)
+        if not torch.equal(untouched.nan_to_num(), y.nan_to_num()):
+            raise ValueError("the field changes y in place: return a new tensor")
+        if len(y) == 2:
+            _check_rows(field, t, y, slope.detach())
+    except Exception as error:
+        error.add_note(_how_it_was_called(field, y0))
+        raise
+    for leaf in _leaves_behind(slope, params, born):
+        if leaf is None:
+            raise ValueError(
+                "the field uses a tensor that was computed outside of it from one that requires a gradient: compute "
+                "it inside the field, pass it as one of params=(...), or use gradient='backprop'"
+            )
         raise ValueError(
             f"the field uses a tensor of shape {tuple(leaf.shape)} that requires a gradient and is none of its "
             "parameters: pass params=(...), make the field an nn.Module that owns it, or use gradient='backprop'"
         )
 
 
-def _leaves_behind(output: Tensor, known: Iterable[Tensor]) -> list[Tensor]:
-    """Leaf tensors that require a gradient, reached from `output` without passing a known tensor."""
+@torch.no_grad()
+def _check_rows(field: FlatField, t: Tensor, y: Tensor, slope: Tensor) -> None:
+    """A row of the batch must not depend on the others; noise, as of dropout, is let through."""
+    tolerance = 100 * torch.finfo(y.dtype).eps ** 0.5
+    repair = (
+        ": index along the second axis, y[:, 0], and give times and sums an axis to broadcast along, t[:, None] and "
+        "y.sum(dim=1, keepdim=True)"
+    )
+    try:
+        alone = field.check(t[:1], y[:1].clone())
+    except Exception as error:
+        raise ValueError(
+            f"the field must treat every series by itself; for the first one alone it raised {type(error).__name__} "
+            f"({error}){repair}"
+        ) from error
+    scale = float(torch.maximum(alone.abs().max(), slope.abs().max())) if slope.numel() else 0.0
+
+    def apart(one: Tensor, other: Tensor) -> bool:
+        return not torch.allclose(one, other, rtol=0.0, atol=tolerance * scale, equal_nan=True)
+
+    if math.isfinite(scale) and apart(alone, slope[:1]) and not apart(field.check(t, y.clone()), slope):
+        raise ValueError(
+            f"the field must treat every series by itself; for the first one alone it returned {_some(alone)}, but "
+            f"{_some(slope[:1])} beside another one{repair}"
+        )
+
+
+def _some(row: Tensor) -> str:
+    numbers = [f"{x:.4g}" for x in row.flatten().tolist()]
+    return f"({', '.join(numbers[:4])}{', ...' if len(numbers) > 4 else ''})"
+
+
+def _how_it_was_called(field: FlatField, y0: Tensor) -> str:
+    n = min(2, len(y0))
+    state = field.layout.shaped(y0.detach()[:n])
+    shapes = " and ".join(str(tuple(part.shape)) for part in (state if field.layout.is_tuple else (state,)))
+    note = (
+        f"while field(t, y) was tried with t ({n},) and y {shapes}, {y0.dtype}: {n} of the {len(y0)} series. It must "
+        "work for any number of them; what differs between series belongs into the state, as one more part of a tuple "
+        "with derivative 0."
+    )
+    if not field.layout.is_tuple and not field.layout.shapes[0]:
+        note += f" y0 of shape ({len(y0)},) means series of one number; one series of {len(y0)} is y0[None]."
+    return note
+
+
+def _newest_node() -> int:
+    """Autograd numbers the nodes of its graphs as they come."""
+    with torch.inference_mode(False), torch.enable_grad():
+        return int((torch.ones((), requires_grad=True) * 1).grad_fn._sequence_nr())  # type: ignore[union-attr]
+
+
+def _leaves_behind(output: Tensor, known: Iterable[Tensor], born: int) -> list[Tensor | None]:
+    """Leaf tensors that require a gradient, reached from `output` without passing a known tensor.
+
+    None stands for nodes that are older than `born`: results of a computation that came before.
+    """
     leaves = {id(x) for x in known}
     seen: set[Any] = {None, *(x.grad_fn for x in known)}
     queue: list[Any] = [output.grad_fn]
-    found = []
+    found: list[Tensor | None] = []
     while queue:
         node = queue.pop()
         if node in seen:
             continue
         seen.add(node)
         variable = getattr(node, "variable", None)
-        if variable is not None and id(variable) not in leaves:
-            found.append(variable)
+        if variable is not None:
+            if id(variable) not in leaves:
+                found.append(variable)
+        elif node._sequence_nr() <= born:
+            found.append(None)
+            continue
         queue += [next_node for next_node, _ in node.next_functions]
     return found

@@ -75,7 +75,7 @@ def _check_part(y0: Any, name: str) -> None:
     if not isinstance(y0, Tensor):
         raise TypeError(
             f"{name} must be a torch.Tensor (N, *state){'' if '[' in name else ' or a tuple of such tensors'}; got "
-            f"{type(y0).__name__}"
+            f"{type(y0).__name__}: use torch.as_tensor({name})"
         )
     if not y0.is_floating_point():
         raise ValueError(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentode.gradients import GRADIENTS, Gradient, Problem
 from latentode.solve.arguments import (
@@ -21,7 +21,7 @@ from latentode.solve.arguments import (
 from latentode.solve.flat import FlatEvent, FlatField, State, StateLayout
 from latentode.solve.sides import solve_sides
 from latentode.solve.to_event import solve_to_event
-from latentode.solvers import SOLVERS, Method, Solution
+from latentode.solvers import SOLVERS, ImplicitRK, Method, Solution
 from latentode.solvers.step_size import Controller
 
 
@@ -40,7 +40,7 @@ def solve_ivp(
     min_step: float = 0.0,
     max_step: float = math.inf,
     gradient: str | Gradient = "discrete_adjoint",
-    params: Iterable[Tensor] | None = None,
+    params: Iterable[Tensor] | Tensor | nn.Module | None = None,
     max_steps: int = 10_000,
     throw: bool = True,
     event: Callable[[Tensor, State], Tensor] | None = None,
@@ -54,20 +54,23 @@ def solve_ivp(
     ----------
     field : callable or nn.Module
         `f(t, y) -> dy/dt` with t (n,), y (n, *state) and the result like y, row by row independent, for any number
-        n of the series (those that are done leave the batch).
+        n of the series (those that are done leave the batch). What differs between series belongs into the state: a
+        part of a tuple with derivative 0.
     y0 : Tensor (N, *state), or tuple of such tensors
         Floating point. States at `t0`. With a tuple, the field gets and returns tuples, and so is the answer.
     t_eval : Tensor (T,) or (N, T)
         Query times, the same for all series or their own, in any order, before and after `t0`. NaN asks nothing,
-        so that series may have different numbers of query times. Kept in float64.
+        so that series may have different numbers of query times. Kept in float64, and given to the field in the dtype
+        of the state: with float32 states, count times from a near origin.
     t0 : float or Tensor () or (N,), optional
-        Initial times; default: the first query time of each series.
+        Initial times; default: the first query time of each series, which then must not be NaN.
     solver : str or Method, default "dopri5"
         A name in `latentode.solvers.SOLVERS` or a method. With an error estimate, so that they choose their steps:
-        "dopri5", "tsit5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"; "kvaerno3" and "kvaerno5", implicit, for
-        stiff fields; "reversible_heun". With steps of `step_size`, these and: "euler", "midpoint", "heun2", "heun3",
-        "rk4"; Adams methods "explicit_adams" and "implicit_adams"; implicit Runge-Kutta methods "implicit_euler",
-        "implicit_midpoint", "trapezoid", "sdirk2", "trbdf2", "radauIIA3", "radauIIA5", "gl4" and "gl6".
+        "dopri5", "tsit5", "dopri8", "bosh3", "adaptive_heun" and "fehlberg2" (whose errors are up to 100 tolerances);
+        "kvaerno3" and "kvaerno5", implicit, for stiff fields; "reversible_heun". With steps of `step_size`, these and:
+        "euler", "midpoint", "heun2", "heun3", "rk4"; Adams methods "explicit_adams" and "implicit_adams"; implicit
+        Runge-Kutta methods "implicit_euler", "implicit_midpoint", "trapezoid", "sdirk2", "trbdf2", "radauIIA3",
+        "radauIIA5", "gl4" and "gl6".
     rtol, atol : float, default 1e-3 and 1e-6
         Tolerances of an adaptive solver for the error of a step: atol + rtol · |y|.
     step_size : float, optional
@@ -84,12 +87,13 @@ def solve_ivp(
     gradient : str or callable, default "discrete_adjoint"
         A name in `latentode.gradients.GRADIENTS`. "discrete_adjoint": the exact gradient of the computed solution
         in memory O(steps × state); "backprop": the same through an ordinary graph (second derivatives work);
-        "reversible": the exact gradient in constant memory, with the solver made reversible (which changes the
-        solution; not for strongly contracting or stiff fields); "adjoint": the continuous adjoint, in constant
-        memory, exact up to the tolerances. `gradients.Adjoint(rtol=, atol=, method=, controller=)` sets how it
-        solves backwards.
-    params : iterable of Tensor, optional
-        The tensors that the field uses and that gradients are wanted for; default: those of the module.
+        "reversible": the exact gradient in 24 bytes per series and step, with the solver made reversible (which
+        changes the solution; not for strongly contracting or stiff fields); "adjoint": the continuous adjoint, in
+        constant memory, exact up to the tolerances. `gradients.Adjoint(rtol=, atol=, method=, controller=)` sets how
+        it solves backwards.
+    params : iterable of Tensor, Tensor or nn.Module, optional
+        The tensors that the field uses and that gradients are wanted for, all of them; default: the parameters of the
+        module that the field is.
     max_steps : int, default 10_000
         Steps, accepted or not, that a series may take.
     throw : bool, default True
@@ -151,9 +155,13 @@ def solve_ivp(
         max_steps=max_steps,
         tally=lambda rows, counts: n_evals_backward.index_add_(0, rows, counts),
     )
+    if isinstance(method, ImplicitRK) and torch.finfo(layout.dtype).bits < 32:
+        raise ValueError(
+            f"solver {solver!r} needs float32 or float64 states; got {layout.dtype}: use y0.float()"
+        )
     differentiate = by_name(gradient, GRADIENTS, "gradient")
     by_graph = differentiate is GRADIENTS["backprop"]
-    check_transforms((state, t0, t_eval, *problem.params), by_graph=by_graph)
+    check_transforms((state, t0, t_eval, *problem.params), by_graph=by_graph, with_event=event is not None)
     if len(state):
         check_field(flat_field, problem.params, state, t0, needs_params=not by_graph)
     times = states = None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from latentode.gradients import Gradient, Problem
 from latentode.gradients.event import through_event
+from latentode.gradients.reversible import made_reversible, reversible
 from latentode.solve.flat import FlatEvent
 from latentode.solve.sides import Answer, solve_sides
 from latentode.solvers.integrate import integrate
@@ -23,6 +26,8 @@ def solve_to_event(
         raise ValueError(
             "with event= the query times of a series must lie on one side of its t0: solve both sides one by one"
         )
+    if gradient is reversible:  # the event of the solution that it answers with
+        problem = replace(problem, method=made_reversible(problem.method))
     search = _search(problem, event, y0, t0, t_eval, way)
     found = search.status == int(Status.EVENT)
     stop = torch.where(found, search.t_reached, torch.nan)

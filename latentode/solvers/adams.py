@@ -114,7 +114,8 @@ def _polynomial(past: Tensor) -> Tensor:
 @lru_cache(maxsize=16)
 def _to_coefficients(k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     nodes = -np.arange(k, dtype=float)
-    return torch.as_tensor(np.linalg.inv(np.vander(nodes, increasing=True)), dtype=dtype, device=device)
+    with torch.inference_mode(False):  # kept for other solves, perhaps with gradients
+        return torch.as_tensor(np.linalg.inv(np.vander(nodes, increasing=True)), dtype=dtype, device=device)
 
 
 def _integral(slopes: Tensor, ratio: Tensor, spacing: Tensor) -> Tensor:

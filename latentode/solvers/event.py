@@ -35,7 +35,7 @@ class EventWatch:
 
     def begin(self, rows: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """Remember the signs at the beginning; True (n,) where the event is there already."""
-        sign = self.event(t, y).sign()
+        sign = self._sign(t, y)
         self.sign = sign.new_zeros(len(self.sign)).index_copy(0, rows, sign)
         return sign == 0
 
@@ -43,12 +43,23 @@ class EventWatch:
         self, rows: Tensor, t: Tensor, h: Tensor, t_end: Tensor, y_end: Tensor, polynomial: Tensor
     ) -> Tensor:
         """Whether the signs of n series changed in their step from t by h, (n,)."""
-        sign = self.event(t_end, y_end).sign()
+        sign = self._sign(t_end, y_end)
         crossed = (sign == 0) | (sign * self.sign[rows] < 0)
         some = torch.nonzero(crossed)[:, 0]
         if len(some):
             self.crossings.append(_Crossing(rows[some], t[some], h[some], polynomial.index_select(1, some)))
         return crossed
+
+    def _sign(self, t: Tensor, y: Tensor) -> Tensor:
+        value = self.event(t, y)
+        broken = torch.isnan(value)
+        if bool(broken.any()):
+            first = int(torch.nonzero(broken)[0])
+            raise ValueError(
+                f"the event function returned NaN at t={t[first].item():.6g}, y={y[first].tolist()[:4]}: it "
+                "must have a sign wherever the solution goes"
+            )
+        return value.sign()
 
     def times(self) -> tuple[Tensor, Tensor]:
         """Positions (n,) of the series whose event was passed, and its time (n,): bisection of the dense output."""

@@ -75,7 +75,8 @@ def weighted_sum(weights: Sequence[float], terms: Sequence[Tensor]) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _nodes(tableau: Tableau, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.tensor(tableau.c, dtype=dtype, device=device)[:, None]
+    with torch.inference_mode(False):  # kept for other solves, perhaps with gradients
+        return torch.tensor(tableau.c, dtype=dtype, device=device)[:, None]
 
 
 @lru_cache(maxsize=64)
@@ -84,4 +85,5 @@ def _output_weights(tableau: Tableau, dtype: torch.dtype, device: torch.device) 
     rows = list(tableau.interpolant_matrix.T)
     if tableau.b_error is not None:
         rows.append(np.array(tableau.b_error))
-    return torch.as_tensor(np.stack(rows), dtype=dtype, device=device)
+    with torch.inference_mode(False):
+        return torch.as_tensor(np.stack(rows), dtype=dtype, device=device)

@@ -182,10 +182,11 @@ def _block_weights(
 ) -> tuple[Tensor, Tensor]:
     """The block of the tableau and its inverse, (b, b)."""
     weights = np.array(tableau.a)[np.ix_(block, block)]
-    return (
-        torch.as_tensor(weights, dtype=dtype, device=device),
-        torch.as_tensor(np.linalg.inv(weights), dtype=dtype, device=device),
-    )
+    with torch.inference_mode(False):  # kept for other solves, perhaps with gradients
+        return (
+            torch.as_tensor(weights, dtype=dtype, device=device),
+            torch.as_tensor(np.linalg.inv(weights), dtype=dtype, device=device),
+        )
 
 
 @lru_cache(maxsize=64)
@@ -194,4 +195,5 @@ def _output_weights(tableau: Tableau, dtype: torch.dtype, device: torch.device) 
     rows = [*tableau.interpolant_matrix.T, np.array(tableau.b)]
     if tableau.b_error is not None:
         rows.append(np.array(tableau.b_error))
-    return torch.as_tensor(np.stack(rows), dtype=dtype, device=device)
+    with torch.inference_mode(False):
+        return torch.as_tensor(np.stack(rows), dtype=dtype, device=device)

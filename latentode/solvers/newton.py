@@ -24,9 +24,9 @@ def jacobian(field: Field, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         slope, pull_back = torch.func.vjp(lambda y: field(t, y), y.detach())[:2]
         (found,) = torch.func.vmap(pull_back)(_directions(y))
         return slope.detach(), found.detach().transpose(0, 1)
-    with torch.enable_grad():
-        y = y.detach().requires_grad_()
-        slope = field(t.detach(), y)
+    with torch.inference_mode(False), torch.enable_grad():
+        y = y.detach().clone().requires_grad_()
+        slope = field(t.detach().clone(), y)
         return slope.detach(), slopes_jacobian(slope, y)
 
 

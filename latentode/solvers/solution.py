@@ -33,8 +33,9 @@ _MESSAGES = {
     Status.EVENT: "stopped at its event",
     Status.SUCCESS: "solved",
     Status.MAX_STEPS: (
-        "the maximum number of steps was reached: raise max_steps, loosen rtol and atol, "
-        "or check that the field and the time span have sensible units"
+        "the maximum number of steps was reached: raise max_steps or loosen rtol and atol (or raise step_size); "
+        "take an implicit solver, such as 'kvaerno5', if the field is stiff; or check that the field and the time span "
+        "have sensible units"
     ),
     Status.STEP_UNDERFLOW: (
         "the step size fell below the resolution of time: loosen rtol and atol, use float64, "
@@ -62,7 +63,7 @@ class Solution:
     y : Tensor (N, T, *state), or a tuple of such tensors where y0 is one
         Solution; NaN at query times that a failed series did not reach, and where the query time is NaN.
     status : Tensor (N,), int64
-        `Status` of every series.
+        `latentode.solvers.Status` of every series: 0 solved, -1 stopped at its event, positive where it failed.
     t_reached : Tensor (N,)
         Time up to which the solution is known.
     stats : dict of Tensor (N,), int64
