@@ -157,7 +157,7 @@ def odeint_adjoint(
         raise ArgumentError(
             f"adjoint_method {SCIPY!r} goes with method {SCIPY!r} only: take an adaptive method"
         )
-    params = [param for param in adjoint_params if param.requires_grad]
+    params = list({id(param): param for param in adjoint_params if param.requires_grad}.values())  # each once
     tolerances = (
         rtol if adjoint_rtol is None else adjoint_rtol,
         atol if adjoint_atol is None else adjoint_atol,

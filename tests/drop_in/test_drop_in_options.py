@@ -311,6 +311,16 @@ def test_adjoint_arguments():
 # --- solves that fail
 
 
+def test_parameters_given_twice_count_once():
+    rate = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    y = odeint_adjoint(
+        lambda t, y: -rate * y, torch.ones(1, dtype=torch.float64), T[:2], adjoint_params=[rate, rate]
+    )
+    y[-1].sum().backward()
+    way = float(T[1] - T[0])
+    assert rate.grad.item() == pytest.approx(-way * math.exp(-way), rel=1e-6)
+
+
 @pytest.mark.parametrize("error", [SolverError, AssertionError])
 def test_failures_are_errors_of_both_kinds(error):
     with pytest.raises(

@@ -38,6 +38,34 @@ def test_what_is_held_does_not_grow_with_the_steps(gradient):
     assert many <= few
 
 
+@pytest.mark.parametrize("size", [2, 100])
+def test_reversible_holds_three_numbers_per_series_and_step(size):
+    """Beyond the states at the end, whatever the size of a state; they do not pass through autograd's hooks."""
+
+    def held(n_steps):
+        y0 = torch.ones(5, size, requires_grad=True)
+        y = solve_ivp(
+            lambda t, y: torch.sin(y),
+            y0,
+            [1.0],
+            t0=0.0,
+            solver="rk4",
+            step_size=1 / n_steps,
+            gradient="reversible",
+        ).y
+        nodes, queue = set(), [y.grad_fn]
+        while queue:
+            node = queue.pop()
+            if node is not None and node not in nodes:
+                nodes.add(node)
+                queue += [after for after, _ in node.next_functions]
+        (trail,) = [node.trail for node in nodes if hasattr(node, "trail")]
+        rows = {id(rows): rows for rows in trail.rows}.values()
+        return sum(x.numel() for x in (*trail.packed, *rows, trail.y, trail.carry))
+
+    assert held(300) - held(100) == 200 * 5 * 3
+
+
 def test_the_adjoint_has_tolerances_of_its_own():
     truth = gradients("backprop", rtol=1e-10, atol=1e-10)
     loose, tight = (
