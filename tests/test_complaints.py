@@ -498,3 +498,17 @@ def test_a_controller_beside_fixed_steps_is_refused():
 def test_what_is_neither_name_nor_object_is_refused(name):
     with pytest.raises(TypeError, match=f"{name} must be a name, one of .*, or an object; got None"):
         solve_ivp(lambda t, y: -y, double([[1.0]]), [0.0, 1.0], **{name: None})
+
+
+def test_a_module_is_tried_once_and_again_when_asked_in_another_way():
+    field = Relaxation(dtype=torch.float64)
+    calls = []
+    field.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
+
+    def evaluations(**options):
+        calls.clear()
+        y0 = torch.ones(3, 1, dtype=torch.float64)
+        solution = solve_ivp(field, y0, [0.0, 1.0], solver="rk4", step_size=0.5, **options)
+        return sum(calls) - int(solution.stats["n_evals"].sum())
+
+    assert [evaluations(), evaluations(), evaluations(gradient="backprop"), evaluations()] == [3, 0, 3, 0]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +77,8 @@ def controller_for(
         raise ValueError(
             f"controller={choice!r} chooses steps and step_size= fixes them: leave one of them out"
         )
+    if bounds["initial_step"] is not None and not bounds["initial_step"] > 0:
+        raise ValueError(f"first_step must be positive; got {bounds['initial_step']}")
     chosen = by_name(choice or "pi", CONTROLLERS, "controller")
     named = chosen in CONTROLLERS.values()
     if named and step_size is None:
@@ -126,10 +129,32 @@ def check_transforms(inputs: Iterable[Tensor], *, by_graph: bool, with_event: bo
         raise RuntimeError("inside torch.func.grad, vjp, jvp and jacrev, solve with gradient='backprop'")
 
 
+_FOUND_SOUND: WeakKeyDictionary[object, set[object]] = WeakKeyDictionary()
+
+
 def check_field(
-    field: FlatField, params: Iterable[Tensor], y0: Tensor, t0: Tensor, *, needs_params: bool
+    field: FlatField, params: Sequence[Tensor], y0: Tensor, t0: Tensor, *, needs_params: bool
 ) -> None:
-    """Evaluate the field on the first two series, and say what is wrong with the answer or its graph."""
+    """Say what is wrong with a field's answers or their graph, the first time that it is asked in this way."""
+    asked = (
+        *(tuple(shape) for shape in field.layout.shapes),
+        field.layout.is_tuple,
+        *(y0.dtype, y0.device, min(len(y0), 2), needs_params and torch.is_grad_enabled()),
+        *map(id, params),
+    )
+    if isinstance(field.field, nn.Module):
+        known = _FOUND_SOUND.setdefault(field.field, set())
+        if asked not in known:
+            _check_answers(field, params, y0, t0, needs_params=needs_params)
+            known.add(asked)
+    else:  # what functions close over may change from one solve to the next
+        _check_answers(field, params, y0, t0, needs_params=needs_params)
+
+
+def _check_answers(
+    field: FlatField, params: Sequence[Tensor], y0: Tensor, t0: Tensor, *, needs_params: bool
+) -> None:
+    """Evaluate the field on the first two series."""
     t, y = t0.detach()[:2], y0.detach()[:2]
     born = _newest_node()
     untouched = y.clone()
