@@ -173,8 +173,8 @@ def main(quick: bool = False, picture: str | Path = "choose_solver.png") -> Path
     )
     ax.text(
         0.97,
-        0.82,
-        f"dopri5, tsit5 beyond:\nmore than {limit:,} steps",
+        0.78,
+        f"dopri5, tsit5\nbeyond: more\nthan {limit:,} steps",
         transform=ax.transAxes,
         ha="right",
     )
