@@ -15,7 +15,7 @@ from latentode.drop_in.errors import ArgumentError
 from latentode.drop_in.request import Request, check_options, method_named, with_options
 from latentode.drop_in.solving import Differentiation, clock_from
 from latentode.drop_in.state import State
-from latentode.gradients import GRADIENTS
+from latentode.gradients import GRADIENTS, Adjoint
 from latentode.solvers import FixedStep
 from latentode.solvers.step_size import Controller
 
@@ -39,8 +39,7 @@ def by_adjoint(
         request.layout.tolerance("adjoint_atol", atol, request.row.device),
     )
     solver = with_options(name, solver, options, *tolerances)
-    adjoint: Any = GRADIENTS.get("adjoint")
-    if adjoint is None or request.on_a_grid:
+    if request.on_a_grid:
         return Differentiation(GRADIENTS["discrete_adjoint"], params, recompute=True)
     controller: Controller
     if on_a_grid:
@@ -49,7 +48,7 @@ def by_adjoint(
         clock = clock_from(request, solver, *tolerances, options)
         controller = replace(clock, norm=norm, callbacks=callbacks, parts=2)
     announced = Announced(solver, callbacks) if callbacks.functions else solver
-    return Differentiation(replace(adjoint, method=announced, controller=controller), params, recompute=True)
+    return Differentiation(Adjoint(method=announced, controller=controller), params, recompute=True)
 
 
 def way_back_by(

@@ -1,7 +1,8 @@
 """The exact gradient of the computed solution, in memory that does not grow with steps × state.
 
 The forward pass keeps the last state of every series and, of each accepted step, numbers only: its time, its size and
-what it answers (24 bytes per series and step, whatever the size of the state). The backward pass takes the steps
+what it answers (24 bytes per series and step, 32 where a neighbour's
+step is rejected, whatever the size of the state). The backward pass takes the steps
 back by algebra, with a graph of its own for each that lives for one step, and applies its vector-Jacobian product.
 """
 
@@ -152,12 +153,12 @@ class _Reversing(torch.autograd.Function):
         sweep = kind(problem, y0, t0, t_eval, wants_times=any(ctx.needs_input_grad[3:5]))
         of_pieces = of_coefficients.transpose(0, 1)  # (1 + degree, S, D)
         y, carry = trail.y.clone(), trail.carry.clone()
-        largest = torch.maximum(y0.abs(), y.abs()).amax(dim=1) if y.numel() else y.new_zeros(len(y))
+        largest = torch.maximum(_size(y0), _size(y))
         end = of_pieces.shape[1] - 1
         for mark in trail.backwards():
             of_piece, end = cotangents_of(mark, of_pieces, end)
             sweep.back_through(mark, y, carry, of_piece)
-            size = y.index_select(0, mark.rows).abs().amax(dim=1)
+            size = _size(y.index_select(0, mark.rows))
             largest.index_copy_(0, mark.rows, torch.maximum(largest.index_select(0, mark.rows), size))
         _check_return(sweep, y, carry, y0, largest)
         sweep.through_start(ctx.started, of_pieces[:, :end])
@@ -229,6 +230,11 @@ class _CoupledSweep(Sweep):
         carry.index_copy_(0, rows, torch.cat([slope, z], dim=1).detach())
 
 
+def _size(y: Tensor) -> Tensor:
+    """The largest entry of every row, (N, D) -> (N,)."""
+    return torch.nn.functional.pad(y, (0, 1)).abs().amax(dim=1)  # there may be no entries
+
+
 def _check_return(sweep: Sweep, y: Tensor, carry: Tensor, y0: Tensor, largest: Tensor) -> None:
     """The way back must end where the way began, up to a third of the digits of the `largest` state (N,) on it.
 
@@ -239,7 +245,7 @@ def _check_return(sweep: Sweep, y: Tensor, carry: Tensor, y0: Tensor, largest: T
     size = y0.shape[1]
     moved = carry.any(dim=1)
     z = torch.where(moved[:, None], carry[:, size:], y0)
-    gap = torch.maximum((y - y0).abs(), (z - y0).abs()).amax(dim=1)
+    gap = torch.maximum(_size(y - y0), _size(z - y0))
     wanted = (sweep.of_y != 0).any(dim=1) | (sweep.of_carry != 0).any(dim=1)
     lost = moved & wanted & ~(gap <= torch.finfo(y0.dtype).eps ** (1 / 3) * largest)
     if bool(lost.any()):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from latentode.checks import did_you_mean
 from latentode.solve.flat import FlatField
 from latentode.solvers import CONTROLLERS, SOLVERS, FixedStep, Method
 from latentode.solvers.method import inside_torch_func
@@ -26,9 +26,8 @@ def by_name(choice: Any, table: dict[str, Any], what: str) -> Any:
         return choice
     if choice in table:
         return table[choice]
-    close = get_close_matches(choice, table, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(f"unknown {what} {choice!r}{hint}: expected one of {', '.join(map(repr, table))}")
+    names = ", ".join(map(repr, table))
+    raise ValueError(f"unknown {what} {choice!r}{did_you_mean(choice, table)}: expected one of {names}")
 
 
 def check_times(y0: Tensor, t_eval: Any, t0: Any) -> tuple[Tensor, Tensor]:
@@ -135,26 +134,22 @@ _FOUND_SOUND: WeakKeyDictionary[object, set[object]] = WeakKeyDictionary()
 def check_field(
     field: FlatField, params: Sequence[Tensor], y0: Tensor, t0: Tensor, *, needs_params: bool
 ) -> None:
-    """Say what is wrong with a field's answers or their graph, the first time that it is asked in this way."""
-    asked = (
-        *(tuple(shape) for shape in field.layout.shapes),
-        field.layout.is_tuple,
-        *(y0.dtype, y0.device, min(len(y0), 2), needs_params and torch.is_grad_enabled()),
-        *map(id, params),
-    )
-    if isinstance(field.field, nn.Module):
-        known = _FOUND_SOUND.setdefault(field.field, set())
-        if asked not in known:
-            _check_answers(field, params, y0, t0, needs_params=needs_params)
-            known.add(asked)
-    else:  # what functions close over may change from one solve to the next
-        _check_answers(field, params, y0, t0, needs_params=needs_params)
+    """Evaluate the field on the first two series, and say what is wrong with the answer or its graph.
+
+    The graph is looked at in every solve, as a module may use another tensor each time; the answers of a module are
+    tried once per kind of state.
+    """
+    asked = (*field.layout.shapes, field.layout.is_tuple, y0.dtype, y0.device, min(len(y0), 2))
+    known = _FOUND_SOUND.setdefault(field.field, set()) if isinstance(field.field, nn.Module) else set()
+    if asked in known and not (needs_params and torch.is_grad_enabled()):
+        return
+    _check_answers(field, params, y0, t0, needs_params=needs_params, rows_too=asked not in known)
+    known.add(asked)
 
 
 def _check_answers(
-    field: FlatField, params: Sequence[Tensor], y0: Tensor, t0: Tensor, *, needs_params: bool
+    field: FlatField, params: Sequence[Tensor], y0: Tensor, t0: Tensor, *, needs_params: bool, rows_too: bool
 ) -> None:
-    """Evaluate the field on the first two series."""
     t, y = t0.detach()[:2], y0.detach()[:2]
     born = _newest_node()
     untouched = y.clone()
@@ -163,7 +158,7 @@ def _check_answers(
             slope = field.check(t, untouched)
         if not torch.equal(untouched.nan_to_num(), y.nan_to_num()):
             raise ValueError("the field changes y in place: return a new tensor")
-        if len(y) == 2:
+        if rows_too and len(y) == 2:
             _check_rows(field, t, y, slope.detach())
     except Exception as error:
         error.add_note(_how_it_was_called(field, y0))

@@ -87,7 +87,7 @@ def solve_ivp(
     gradient : str or callable, default "discrete_adjoint"
         A name in `latentode.gradients.GRADIENTS`. "discrete_adjoint": the exact gradient of the computed solution
         in memory O(steps × state); "backprop": the same through an ordinary graph (second derivatives work);
-        "reversible": the exact gradient in 24 bytes per series and step, with the solver made reversible (which
+        "reversible": the exact gradient in at most 32 bytes per series and step, with the solver made reversible (which
         changes the solution; not for strongly contracting or stiff fields); "adjoint": the continuous adjoint, in
         constant memory, exact up to the tolerances. `gradients.Adjoint(rtol=, atol=, method=, controller=)` sets how
         it solves backwards.

@@ -50,7 +50,8 @@ def interpolate(coefficients: Tensor, pieces: Pieces, t0: Tensor, t_eval: Tensor
     elapsed = torch.where(pieces.place == len(coefficients) - 1, 0.0, elapsed).flatten()
     theta = (elapsed - pieces.offset.index_select(0, place)) / pieces.h.index_select(0, place)
     theta = theta.to(coefficients.dtype)[:, None]
-    if inside_torch_func() or forward_ad._current_level >= 0:
+    by_torch_alone = inside_torch_func() or forward_ad._current_level >= 0
+    if by_torch_alone or not coefficients.numel() or torch.finfo(coefficients.dtype).bits < 32:
         value = _evaluate(coefficients, theta, place)
     else:
         value = _Evaluation.apply(coefficients, theta, place, pieces.runs, pieces.lengths)
