@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latentode.drop_in import odeint, odeint_adjoint, odeint_event
-    from latentode.estimators import LatentODERegressor
+    from latentode.estimators import LatentODEClassifier, LatentODERegressor
     from latentode.solve import solve_ivp
 
 __version__ = "0.1.0"
-__all__ = ["LatentODERegressor", "odeint", "odeint_adjoint", "odeint_event", "solve_ivp"]
+__all__ = ["LatentODEClassifier", "LatentODERegressor", "odeint", "odeint_adjoint", "odeint_event", "solve_ivp"]
 
 _HOMES = {
+    "LatentODEClassifier": "latentode.estimators",
     "LatentODERegressor": "latentode.estimators",
     "odeint": "latentode.drop_in",
     "odeint_adjoint": "latentode.drop_in",

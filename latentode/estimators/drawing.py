@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,7 @@ def queries_to_draw(
     """The rows of a table of times that ask about the series drawn."""
     table = layout.read(df)
     layout.read_queries(times, table)  # refuses bad times of series that are not drawn, too
-    keys = layout.query_keys(times, table)
-    return keys[keys[layout.id_col].isin(names)]
+    return times[times[layout.id_col].isin(names)].reset_index(drop=True)  # with the controls it may hold
 
 
 def times_to_draw(layout: TableLayout, df: pd.DataFrame, span: float, windowed: bool) -> pd.DataFrame:
@@ -65,10 +64,12 @@ def rows_since(layout: TableLayout, df: pd.DataFrame, times: pd.DataFrame) -> pd
     return df[df[layout.time_col] >= df[layout.id_col].astype(object).map(first)]
 
 
-def ends_of(interval: pd.DataFrame, layout: TableLayout) -> tuple[pd.DataFrame, pd.DataFrame]:
+def ends_of(
+    interval: pd.DataFrame, layout: TableLayout, targets: Sequence[Hashable]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Lower and upper ends of `predict_interval` as tables with the names of the targets."""
     ends = []
     for end in ("lower", "upper"):
-        columns = {name: interval[f"{name}_{end}"].to_numpy() for name in layout.target_cols}
+        columns = {name: interval[f"{name}_{end}"].to_numpy() for name in targets}
         ends.append(layout.write(layout.keys(interval), columns))
     return ends[0], ends[1]

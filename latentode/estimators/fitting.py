@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from latentode.exceptions import DataError, SolverError
-from latentode.models.latent_ode import LatentODE, LatentODELoss
+from latentode.models.latent_ode import LossOptions
+from latentode.nn.likelihoods import TargetFacts
 from latentode.seeding import torch_generator
 from latentode.series import (
+    CovariateScaler,
     SeriesBatch,
     SeriesLoader,
     SeriesTable,
@@ -25,7 +28,18 @@ from latentode.series import (
     split_series,
     split_time,
 )
-from latentode.training import BestWeights, Callback, EarlyStopping, History, ProgressBar, Trainer, linear
+from latentode.series.split import Piece
+from latentode.training import (
+    KL_SCHEDULES,
+    BestWeights,
+    Callback,
+    EarlyStopping,
+    History,
+    ProgressBar,
+    Trainer,
+    linear,
+)
+from latentode.training.loss_parts import LossParts
 
 DEFAULT_STEPS = 2000  # optimiser steps that `max_epochs=None` aims at
 SHORTEST_PIECE = 0.1  # of a series' rows: what random pieces begin with
@@ -43,13 +57,42 @@ class TrainingData:
     validation: SeriesTable | None
     time_scale: TimeScale
     scaler: ValueScaler
+    covariates: CovariateScaler
     window: float | None
+
+    def target_facts(self, n_categories: Sequence[int]) -> list[TargetFacts]:
+        """What likelihoods need to know of the training rows; `n_categories` of each target."""
+        levels = [
+            float(column[~np.isnan(column)].mean()) if (~np.isnan(column)).any() else 1.0
+            for column in self.train.values.T
+        ]
+        return [TargetFacts(level, count) for level, count in zip(levels, n_categories)]
+
+    def event_rates(self, per_target: bool) -> list[float]:
+        """Events per unit of model time and series: rows after the first one, or cells of each target."""
+        total = float(self.train.spans.sum())
+        later = np.ones(self.train.n_rows, dtype=bool)
+        later[self.train.offsets[:-1]] = False
+        seen = ~np.isnan(self.train.values[later])
+        counts = seen.sum(axis=0) if per_target else [seen.any(axis=1).sum()]
+        return [max(float(count), 1.0) / total for count in counts]
+
+    def knot_gap(self) -> float | None:
+        """Median model time between two knots of the controls; None without controls or gaps."""
+        paths = self.train.paths
+        if paths is None:
+            return None
+        gaps = np.diff(paths.knots.numpy())
+        gaps = gaps[gaps > 0]  # where one series ends and the next one begins it may be less
+        return float(np.median(gaps)) if len(gaps) else None
 
 
 def prepare(
     table: SeriesTable,
     *,
     scaler: str,
+    scaled: Sequence[bool],
+    static_cols: Sequence[Hashable],
     window: float | None,
     validation_fraction: float,
     rng: np.random.Generator,
@@ -60,6 +103,12 @@ def prepare(
     ----------
     table : SeriesTable
         All series, in the caller's units.
+    scaler : str
+        One of `SCALERS`.
+    scaled : sequence of D bools
+        False for targets that keep their own values.
+    static_cols : sequence of S names
+        For messages.
     window : float or None
         In the unit of the times.
     validation_fraction : float
@@ -80,12 +129,15 @@ def prepare(
         train, validation = table, None
     seen = train if window is None else draw_windows(train, window, rng)
     time_scale = TimeScale.fit(seen)
-    value_scaler = ValueScaler.fit(seen if scaler == "series" else train, scaler)
+    value_scaler = ValueScaler.fit(seen if scaler == "series" else train, scaler, scaled)
+    covariates = CovariateScaler.fit(train, static_cols)
+    scales = (time_scale, value_scaler, covariates)
     return TrainingData(
-        train=scale_table(train, time_scale, value_scaler),
-        validation=None if validation is None else scale_table(validation, time_scale, value_scaler),
+        train=scale_table(train, *scales),
+        validation=None if validation is None else scale_table(validation, *scales),
         time_scale=time_scale,
         scaler=value_scaler,
+        covariates=covariates,
         window=None if window is None else window / time_scale.unit,
     )
 
@@ -105,40 +157,52 @@ def _split(
     return split_time(table, share)
 
 
+class BatchModel(Protocol):
+    """A model with a loss per batch of pieces, such as `LatentODE`."""
+
+    def loss(
+        self, piece: Piece, *, generator: torch.Generator, options: LossOptions, kl_weight: float
+    ) -> LossParts: ...
+
+
 @dataclass(frozen=True)
 class Objective:
     """The loss of a batch: cut into context and target, scale by the context, bound by the model.
 
     Parameters
     ----------
-    model : LatentODE
+    model : nn.Module
+        A `BatchModel`.
     scaler : ValueScaler
     context, anchor
         As `cut_pieces` and `anchored`.
-    n_samples : int
-        Posterior samples K.
+    options : LossOptions
     device : torch.device
     """
 
-    model: LatentODE
+    model: Any
     scaler: ValueScaler
     context: str | float
     anchor: str
-    n_samples: int
+    options: LossOptions
     device: torch.device
 
     def __call__(
         self, batch: SeriesBatch, kl_weight: float, generator: torch.Generator, longest: float = 1.0
-    ) -> LatentODELoss:
+    ) -> LossParts:
+        piece = self.piece(batch, generator, longest)
+        return self.model.loss(piece, generator=generator, options=self.options, kl_weight=kl_weight)
+
+    def piece(self, batch: SeriesBatch, generator: torch.Generator, longest: float = 1.0) -> Piece:
+        """Context and target of every series, as the model reads them."""
         piece = anchored(cut_pieces(batch, self.context, generator, longest=longest), self.anchor)
         affine = self.scaler.affine(piece.context)
-        scaled = replace(
+        return replace(
             piece,
             context=affine.apply(piece.context).to(self.device),
             target=affine.apply(piece.target).to(self.device),
             origin=piece.origin.to(self.device),
         )
-        return self.model.loss(scaled, generator=generator, n_samples=self.n_samples, kl_weight=kl_weight)
 
 
 class Batches:
@@ -183,6 +247,7 @@ def train(
     early_stopping: bool,
     callbacks: Iterable[Callback | Callable[[dict[str, Any]], bool | None]],
     verbose: int,
+    kl_schedule: str,
     kl_warmup: float,
     kl_weight: float,
     piece_warmup: float,
@@ -203,14 +268,13 @@ def train(
     epochs = max_epochs or max(1, round(DEFAULT_STEPS / len(batches)))
     fixed = None if data.validation is None else _FixedPasses(data, batch_size, validation_seed)
 
-    def loss(batch: SeriesBatch, epoch: int) -> LatentODELoss:
-        weight = kl_weight * linear(epoch - 1, kl_warmup * epochs)
+    def loss(batch: SeriesBatch, epoch: int) -> LossParts:
+        weight = kl_weight * KL_SCHEDULES[kl_schedule]((epoch - 1) / max(epochs - 1, 1), kl_warmup)
         longest = linear(epoch - 1, piece_warmup * epochs, start=SHORTEST_PIECE)
         found = objective(batch, weight, generator, longest)
-        schedules = {"kl_weight": torch.tensor(weight), "longest_piece": torch.tensor(longest)}
-        return found._replace(parts={**found.parts, **schedules})
+        return Scheduled(found.total, {**found.parts, "kl_weight": weight, "longest_piece": longest}, found.weight)
 
-    def validation_loss(batch: SeriesBatch, epoch: int) -> LatentODELoss:
+    def validation_loss(batch: SeriesBatch, epoch: int) -> LossParts:
         assert fixed is not None
         return objective(batch, kl_weight, fixed.generator)
 
@@ -232,6 +296,14 @@ def train(
         raise SolverError(
             f"the dynamics could not be solved in training: try a smaller lr, or a solver with fixed steps ({error})"
         ) from error
+
+
+class Scheduled(NamedTuple):
+    """`LossParts` with the weights that a schedule gave them among the parts."""
+
+    total: Tensor
+    parts: Mapping[str, float | Tensor]
+    weight: float | Tensor
 
 
 class _FixedPasses:

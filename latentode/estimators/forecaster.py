@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentode.models.latent_ode import LatentODE
-from latentode.nn.likelihoods import GaussianLikelihood
+from latentode.models.latent_ode import LatentODE, inputs_of
+from latentode.nn.likelihoods import Likelihood
 from latentode.nn.normal import Normal
 from latentode.series import (
     Affine,
     BatchSource,
+    CovariateScaler,
     SeriesTable,
     TimeScale,
     ValueScaler,
@@ -32,17 +33,19 @@ CELLS_AT_ONCE = 4_000_000  # posterior samples × series × times × width that 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Likelihood parameters of one batch, still in the model's scale.
+    """Latent states and likelihood parameters of one batch, still in the model's scale.
 
+    z : Tensor (K, n, Q, L)
     params : Tensor (K, n, Q, n_out)
     affine : Affine, level and spread of each series
     """
 
+    z: Tensor
     params: Tensor
     affine: Affine
 
 
-Readout = Callable[[GaussianLikelihood, Prediction], Tensor]
+Readout = Callable[[LatentODE, Prediction], Tensor]
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Forecaster:
     Parameters
     ----------
     model : LatentODE
-    time_scale, scaler
+    time_scale, scaler, covariates
         From the table's units to the model's and back.
     anchor : {"start", "end"}
         Which row of the context the latent state belongs to.
@@ -64,6 +67,7 @@ class Forecaster:
     model: LatentODE
     time_scale: TimeScale
     scaler: ValueScaler
+    covariates: CovariateScaler
     anchor: str
     window: float | None
     device: torch.device
@@ -78,7 +82,7 @@ class Forecaster:
         for index in np.array_split(np.arange(len(table)), max(1, len(table) // 500)):
             piece = anchored(cut_pieces(source.batch(index).to(self.device), "all"), self.anchor)
             affine = self.scaler.affine(piece.context)
-            parts.append(self.model.posterior(affine.apply(piece.context)))
+            parts.append(self.model.posterior(affine.apply(piece.context), piece.origin))
         return Normal(*(torch.cat(part).cpu() for part in zip(*parts)))
 
     @torch.no_grad()
@@ -96,12 +100,12 @@ class Forecaster:
         noise : callable
             Positions (n,) of series in `table` -> standard normal draws (K, n or 1, L).
         readout : callable
-            (likelihood, Prediction) -> Tensor (..., n, Q, D) in globally scaled values.
+            (model, Prediction) -> Tensor (..., n, Q, D), of values: globally scaled ones.
 
         Returns
         -------
         array (..., R, D)
-            In the order of the rows of `queries`' own table, in globally scaled values.
+            In the order of the rows of `queries`' own table.
         """
         if queries.n_rows == 0:  # an answer to something says what shape an answer to nothing has
             return self.predict(table, _first_row(table), noise, readout)[..., :0, :]
@@ -113,12 +117,14 @@ class Forecaster:
             piece = anchored(cut_pieces(source.batch(of_context[index]).to(self.device), "all"), self.anchor)
             affine = self.scaler.affine(piece.context)
             times, valid = _pad_times(asked, index)
-            posterior = self.model.posterior(affine.apply(piece.context))
+            posterior = self.model.posterior(affine.apply(piece.context), piece.origin)
             eps = noise(positions[index]).to(self.device, posterior.mean.dtype)
             since = torch.as_tensor(times, device=self.device) - piece.origin[:, None]
-            params = self.model(posterior, eps, since, piece.origin, asked.ids[index].tolist())
-            prediction = Prediction(params, affine)
-            answer = readout(self.model.likelihood, prediction).cpu().double().numpy()  # (..., n, Q, D)
+            inputs = inputs_of(piece.context, piece.origin)
+            names = asked.ids[index].tolist()
+            z = self.model.trajectory(posterior.sample(eps), since, piece.origin, inputs, names).z
+            prediction = Prediction(z, self.model.decoder(z), affine)
+            answer = readout(self.model, prediction).cpu().double().numpy()  # (..., n, Q, D)
             found.append(answer[..., valid, :])
             rows.append(_rows(asked, index))
         return _in_order(found, rows, asked.n_rows)
@@ -129,7 +135,9 @@ class Forecaster:
         Rows without any observation say nothing and are left out (a series without observations keeps its first
         row). With windows, a series is read in parts of half a window, counted from its end.
         """
-        scaled = scale_table(ties_by_value(observed_rows(table)), self.time_scale, self.scaler)
+        scaled = scale_table(
+            ties_by_value(observed_rows(table)), self.time_scale, self.scaler, self.covariates
+        )
         if self.window is None:
             return scaled, np.arange(len(scaled))
         half = self.window / self.time_scale.unit / 2
@@ -189,8 +197,10 @@ class Forecaster:
 
 
 def observed_rows(table: SeriesTable) -> SeriesTable:
-    """The table without rows that observe nothing; a series that observes nothing keeps its first row."""
+    """The table without rows that observe nothing and have no label; a series without any keeps its first row."""
     keep = np.any(~np.isnan(table.values), axis=1)
+    if table.row_labels is not None:
+        keep |= table.row_labels >= 0
     observed = np.bincount(table.series[keep], minlength=len(table))
     keep[table.offsets[:-1][observed == 0]] = True
     return table if keep.all() else table.take_rows(keep)
@@ -204,8 +214,9 @@ def ties_by_value(table: SeriesTable) -> SeriesTable:
     moment = np.cumsum(np.r_[True, ~tied])
     among = np.flatnonzero(np.r_[tied, False] | np.r_[False, tied])
     order = np.arange(table.n_rows)
-    order[among] = among[np.lexsort((*table.values[among].T[::-1], moment[among]))]
-    return replace(table, values=table.values[order], rows=table.rows[order])
+    values = table.values if table.errors is None else np.concatenate([table.values, table.errors], axis=1)
+    order[among] = among[np.lexsort((*values[among].T[::-1], moment[among]))]
+    return table.with_rows(order, table.offsets)
 
 
 def _first_row(table: SeriesTable) -> SeriesTable:

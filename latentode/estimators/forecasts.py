@@ -24,15 +24,16 @@ from latentode.estimators.drawing import (
     series_to_draw,
     times_to_draw,
 )
-from latentode.estimators.forecaster import Forecaster, Prediction, Readout, observed_rows
+from latentode.estimators.forecaster import Forecaster, Readout, observed_rows
 from latentode.estimators.parameters import quantile_levels
 from latentode.exceptions import DataError, LatentODEWarning
-from latentode.nn.likelihoods import GaussianLikelihood
+from latentode.models.latent_ode import LatentODE
 from latentode.seeding import RandomState, numpy_generator, torch_generator
 from latentode.series import SeriesTable, TableLayout, TimeScale, ValueScaler
 from latentode.series.split import ROUNDING
 
 FAR = 10.0  # training spans beyond the context from which a forecast is called far, with a warning
+SECONDS_PER_DAY = 86_400.0
 REACH = 500.0  # model time, some thousand steps of a solver, beyond which a forecast stays where it is
 
 
@@ -44,10 +45,13 @@ class ForecastsMixin:
     scaler_: ValueScaler
     history_: pd.DataFrame
     random_state: RandomState
-    context: str | float
+    model_: LatentODE
+    likelihoods_: dict[Hashable, str]
+    event_times: str | None
     _forecaster: Forecaster
     _latent_dim: int
     _span: float
+    _share: Callable[[], str | float]
 
     def predict(self, df: pd.DataFrame, times: Any = None, *, return_std: bool = False) -> Any:
         """Mean of the observations of each series at any time, given its rows in `df`.
@@ -59,32 +63,100 @@ class ForecastsMixin:
         times : sequence, scalar or DataFrame, optional
             One sequence of times for all series, or a table with the id and the time column; before, inside or
             beyond the observations. Default: the rows of `df`.
+            A table with the control columns, too, says how these go on: a forecast follows the controls it is given.
         return_std : bool, default False
-            Whether to return standard deviations too: of an observation, noise included.
+            Whether to return standard deviations too: of an observation, noise included (NaN for categories).
 
         Returns
         -------
         DataFrame or (DataFrame, DataFrame)
             Id, time and target columns as in `df`. By default one row per row of `df`, with its index; for a
             sequence, all times for each series in order of first appearance; for a table, its rows in their order.
-            With `times` the index is fresh (0, 1, ...).
+            With `times` the index is fresh (0, 1, ...). Of a category, its most probable label.
 
         Raises
         ------
         NotFittedError, DataError, TypeError
         """
         keys, table, queries = self._read(df, times)
-        mean = self._scaled(table, queries, readouts.mean)
+        mean = self._scaled(table, queries, readouts.mean(self._categorical))
         answer = self._write(keys, self.scaler_.from_model(mean))
         if not return_std:
             return answer
-        std = self._scaled(table, queries, readouts.std)
-        return answer, self._write(keys, self.scaler_.std_from_model(std))
+        std = self._scaled(table, queries, readouts.std(self._categorical))
+        return answer, self._write(keys, self.scaler_.std_from_model(std), labels=False)
+
+    def predict_proba(self, df: pd.DataFrame, times: Any = None) -> pd.DataFrame:
+        """Probability of every class of the targets that have classes.
+
+        Parameters
+        ----------
+        df, times
+            As in `predict`.
+
+        Returns
+        -------
+        DataFrame
+            The rows of `predict`, with a column `<target>_<class>` per class of each target whose likelihood is
+            "bernoulli" (classes 0 and 1) or "categorical".
+
+        Raises
+        ------
+        AttributeError
+            When no target has classes.
+        """
+        keys, table, queries = self._read(df, times)
+        names = [name for name in self.layout_.target_cols if self.likelihoods_[name] in ("bernoulli", "categorical")]
+        if not names:
+            raise AttributeError(
+                f"no target has classes; the likelihoods are {self.likelihoods_}: name those that have with "
+                'likelihood={"<target>": "categorical"}'
+            )
+        columns: dict[Hashable, NDArray] = {}
+        for name in names:
+            target = self.layout_.target_cols.index(name)
+            labels = self.layout_.categories[name].labels if name in self.layout_.categories else (0, 1)
+            found = self._scaled(table, queries, readouts.probabilities(target))
+            columns |= {f"{name}_{label}": found[:, code] for code, label in enumerate(labels)}
+        return self.layout_.write(keys, columns)
+
+    def predict_intensity(self, df: pd.DataFrame, times: Any = None) -> pd.DataFrame:
+        """Rate at which observations occur, of a model with `event_times`.
+
+        Parameters
+        ----------
+        df, times
+            As in `predict`.
+
+        Returns
+        -------
+        DataFrame
+            The rows of `predict`, with a column `intensity` (`event_times="poisson"`) or `<target>_intensity` for each
+            target (`"poisson_per_target"`): expected events per unit of the time column, of datetimes per day.
+
+        Raises
+        ------
+        AttributeError
+            For a model without `event_times`.
+        """
+        keys, table, queries = self._read(df, times)
+        if self.model_.intensity is None:
+            raise AttributeError('the model has no intensity: fit it with event_times="poisson"')
+        per_unit = self._scaled(table, queries, readouts.intensities) / self.time_scale_.unit
+        if self.layout_.time_kind == "datetime":
+            per_unit = per_unit * SECONDS_PER_DAY
+        names = [f"{name}_intensity" for name in self.layout_.target_cols]
+        if self.model_.intensity.n_processes == 1 and self.event_times == "poisson":
+            names = ["intensity"]
+        return self.layout_.write(keys, dict(zip(names, per_unit.T)))
 
     def predict_quantiles(
         self, df: pd.DataFrame, times: Any = None, quantiles: Sequence[float] = (0.1, 0.5, 0.9)
     ) -> pd.DataFrame:
         """Quantiles of the observations, noise included.
+
+        Of counts, the smallest number that is reached with at least this probability; categories without an order have
+        no quantiles, and no columns here: see `predict_proba`.
 
         Parameters
         ----------
@@ -101,7 +173,7 @@ class ForecastsMixin:
         levels = quantile_levels(quantiles)
         keys, table, queries = self._read(df, times)
         found = self._quantiles(table, queries, levels)
-        return self._stack(keys, "quantile", levels, found)
+        return self._stack(keys, "quantile", levels, found, ordered=True)
 
     def predict_interval(self, df: pd.DataFrame, times: Any = None, coverage: float = 0.9) -> pd.DataFrame:
         """Central interval that an observation falls into with probability `coverage`.
@@ -115,15 +187,17 @@ class ForecastsMixin:
         Returns
         -------
         DataFrame
-            The rows of `predict`, with columns `<target>_lower` and `<target>_upper` for each target.
+            The rows of `predict`, with columns `<target>_lower` and `<target>_upper` for each target but categories
+            without an order.
         """
         if not Number(0, 1, open_low=True, open_high=True).allows(coverage):
             raise ValueError(f"coverage must be a number strictly between 0 and 1; got {coverage!r}")
         keys, table, queries = self._read(df, times)
         low, high = self._quantiles(table, queries, [(1 - coverage) / 2, (1 + coverage) / 2])
         columns: dict[Hashable, NDArray] = {}
-        for d, name in enumerate(self.layout_.target_cols):
-            columns[f"{name}_lower"], columns[f"{name}_upper"] = low[:, d], high[:, d]
+        lower, upper = self._columns(low, ordered=True), self._columns(high, ordered=True)
+        for name in lower:
+            columns[f"{name}_lower"], columns[f"{name}_upper"] = lower[name], upper[name]
         return self.layout_.write(keys, columns)
 
     def sample(
@@ -161,12 +235,7 @@ class ForecastsMixin:
         generator = torch_generator(rng)
         eps = readouts.noise_of(table.ids, n_samples, self._latent_dim, int(rng.integers(2**32)))
 
-        def readout(likelihood: GaussianLikelihood, prediction: Prediction) -> Tensor:
-            if not noise:
-                return prediction.affine.invert(likelihood.mean(prediction.params))
-            drawn = likelihood.sample(prediction.params.cpu(), generator)
-            return prediction.affine.invert(drawn.to(prediction.affine.loc.device))
-
+        readout = readouts.draws(noise, generator, self._categorical)
         found = self._scaled(table, queries, readout, n_samples, lambda series: eps[:, series])
         return self._stack(keys, "sample", range(n_samples), self.scaler_.from_model(found))
 
@@ -186,7 +255,8 @@ class ForecastsMixin:
         Returns
         -------
         float
-            Mean over targets of 1 − (squared error) / (squared deviation from the mean), at most 1.
+            Mean over targets of 1 − (squared error) / (squared deviation from the mean), at most 1; for a category 1 −
+            (wrong labels) / (those that the most frequent label would get wrong).
 
         Raises
         ------
@@ -197,12 +267,13 @@ class ForecastsMixin:
         if y is not None or sample_weight is not None:
             raise ValueError("y and sample_weight must be None: the targets are columns of the table")
         known, rest, queries = self._halves(df)
-        mean = self.scaler_.from_model(self._scaled(known, queries, readouts.mean))
+        mean = self.scaler_.from_model(self._scaled(known, queries, readouts.mean(self._categorical)))
         scores = []
-        for truth, forecast in zip(rest.values.T, mean.T):
+        for name, truth, forecast in zip(self.layout_.target_cols, rest.values.T, mean.T):
             seen = ~np.isnan(truth)
             if seen.sum() > 1:
-                scores.append(r2_score(truth[seen], forecast[seen]))
+                measure = _share_of_errors_avoided if name in self.layout_.categories else r2_score
+                scores.append(measure(truth[seen], forecast[seen]))
         if not scores:
             raise DataError("nothing to score: no target has two observations after the first parts")
         return float(np.mean(scores))
@@ -247,8 +318,11 @@ class ForecastsMixin:
             observed = rows_since(self.layout_, shown, times) if windowed else shown
         elif isinstance(times, pd.DataFrame):
             times = queries_to_draw(self.layout_, df, times, names)
+        drawn = [name for name in self.layout_.target_cols if name not in self.layout_.categories]
+        if not drawn:
+            raise DataError("nothing to draw: every target is a category; see predict_proba")
         interval = self.predict_interval(shown, times, coverage)
-        lower, upper = ends_of(interval, self.layout_)
+        lower, upper = ends_of(interval, self.layout_, drawn)
         return plotting.plot_forecast_panels(
             observed,
             self.predict(shown, times),
@@ -256,26 +330,17 @@ class ForecastsMixin:
             upper,
             truth=truth,
             series=names,
-            target_cols=list(self.layout_.target_cols)[:4],
+            target_cols=drawn[:4],
             coverage=coverage,
             id_col=self.layout_.id_col,  # type: ignore[arg-type]
             time_col=self.layout_.time_col,  # type: ignore[arg-type]
             ax=ax,
         )
 
-    def plot_history(self, *, ax: Any = None) -> Any:
-        """Draw the losses of training per epoch, with the epoch whose weights were kept; returns the Axes."""
-        check_is_fitted(self, "model_")
-        return plotting.plot_history(self.history_, ax=ax)
-
-    def _share(self) -> str | float:
-        """`context`, a number of any kind as a float."""
-        return self.context if isinstance(self.context, str) else float(self.context)
-
     def _read(self, df: pd.DataFrame, times: Any) -> tuple[pd.DataFrame, SeriesTable, SeriesTable]:
         """The keys of the answer, the contexts, and the queries."""
         check_is_fitted(self, "model_")
-        table = self.layout_.read(df)
+        table = self.layout_.read(df, times=times)
         if times is None:
             keys, queries = self.layout_.keys(df), _as_queries(table)
         else:
@@ -294,6 +359,11 @@ class ForecastsMixin:
         queries = replace(_as_queries(rest), rows=np.arange(rest.n_rows))
         return known, rest, self._within_reach(known, queries)
 
+    @property
+    def _categorical(self) -> list[int]:
+        """Positions of the targets that are categories."""
+        return [d for d, name in enumerate(self.layout_.target_cols) if name in self.layout_.categories]
+
     def _scaled(
         self,
         table: SeriesTable,
@@ -302,7 +372,7 @@ class ForecastsMixin:
         n_samples: int = readouts.POSTERIOR_SAMPLES,
         noise: Callable[[NDArray], Tensor] | None = None,
     ) -> NDArray:
-        """Read-outs (..., R, D) at the queries, in globally scaled values."""
+        """Read-outs (..., R, D) at the queries; values are globally scaled ones."""
         noise = noise or readouts.shared_noise(n_samples, self._latent_dim)
         return self._forecaster.predict(table, queries, noise, readout)
 
@@ -331,10 +401,26 @@ class ForecastsMixin:
         """Quantiles (Q, R, D) in the caller's units."""
         return self.scaler_.from_model(self._scaled(table, queries, readouts.quantiles(levels)))
 
-    def _write(self, keys: pd.DataFrame, values: NDArray) -> pd.DataFrame:
-        return self.layout_.write(keys, dict(zip(self.layout_.target_cols, values.T)))
+    def _write(
+        self, keys: pd.DataFrame, values: NDArray, *, labels: bool = True, ordered: bool = False
+    ) -> pd.DataFrame:
+        """The answer with a column per target."""
+        return self.layout_.write(keys, self._columns(values, labels=labels, ordered=ordered))
 
-    def _stack(self, keys: pd.DataFrame, name: str, labels: Iterable[Any], found: NDArray) -> pd.DataFrame:
+    def _columns(self, values: NDArray, *, labels: bool = True, ordered: bool = False) -> dict[Hashable, Any]:
+        """Values (R, D) by target, codes as `labels`; where only `ordered` values make sense, no other categories."""
+        columns: dict[Hashable, Any] = {}
+        for name, column in zip(self.layout_.target_cols, values.T):
+            categories = self.layout_.categories.get(name)
+            if categories is None or not labels:
+                columns[name] = column
+            elif categories.ordered or not ordered:
+                columns[name] = categories.decode(column)
+        return columns
+
+    def _stack(
+        self, keys: pd.DataFrame, name: str, labels: Iterable[Any], found: NDArray, *, ordered: bool = False
+    ) -> pd.DataFrame:
         """One block of rows per label, with the label as a column after the time."""
         if name in keys.columns or name in self.layout_.target_cols:
             raise DataError(
@@ -342,10 +428,17 @@ class ForecastsMixin:
             )
         blocks = []
         for label, values in zip(labels, found):
-            block = self._write(keys, values)
+            block = self._write(keys, values, ordered=ordered)
             block.insert(2, name, label)
             blocks.append(block)
         return pd.concat(blocks, ignore_index=True)
+
+
+def _share_of_errors_avoided(truth: NDArray, forecast: NDArray) -> float:
+    """1 − wrong labels / those that the most frequent one would get wrong; 1 or 0 where that gets none wrong."""
+    wrong = int((truth != forecast).sum())
+    modal = len(truth) - int(np.unique(truth, return_counts=True)[1].max())
+    return 1 - wrong / modal if modal else float(wrong == 0)
 
 
 def _as_queries(table: SeriesTable) -> SeriesTable:

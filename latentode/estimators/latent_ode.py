@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import RegressorMixin
+from torch import nn
 
-from latentode.checks import check_parameters
-from latentode.estimators.fitting import Objective, prepare, train
-from latentode.estimators.forecaster import Forecaster, observed_rows, ties_by_value
-from latentode.estimators.forecasts import REACH, ForecastsMixin
-from latentode.estimators.parameters import CONSTRAINTS, device_of, window_length
-from latentode.models.latent_ode import MAX_STEPS, SolveOptions, build_latent_ode
-from latentode.nn.decoders import MLPDecoder
-from latentode.nn.encoders import ENCODERS
-from latentode.nn.fields import FIELDS
-from latentode.nn.likelihoods import LIKELIHOODS
-from latentode.seeding import RandomState, numpy_generator, torch_generator
-from latentode.series import SeriesTable, TableLayout
-from latentode.solvers import SOLVERS
+from latentode.estimators.base import SeriesEstimator, in_order_of_ids, observed_series
+from latentode.estimators.forecasts import ForecastsMixin
+from latentode.seeding import RandomState
 from latentode.training import Callback
 
 
-class LatentODERegressor(ForecastsMixin, RegressorMixin, BaseEstimator):
+class LatentODERegressor(ForecastsMixin, RegressorMixin, SeriesEstimator):
     """Forecast and interpolate irregular time series with one continuous-time model of all of them.
 
     A recognition network reads the observations of a series, at whatever times they were made and with whatever
@@ -34,7 +24,8 @@ class LatentODERegressor(ForecastsMixin, RegressorMixin, BaseEstimator):
     series by maximising the evidence lower bound.
 
     Good for many series of the same kind, each sampled irregularly or incompletely, or one long series (with
-    `window`). Not for series whose future depends on inputs that are not in the table.
+    `window`); known inputs come in as `static_cols` and `control_cols`. Not for series whose future depends on inputs
+    that are not in the table.
 
     Parameters
     ----------
@@ -42,20 +33,44 @@ class LatentODERegressor(ForecastsMixin, RegressorMixin, BaseEstimator):
         Columns with the name of the series and the time (numbers, or datetimes with or without time zone).
     target_cols : list of str, optional
         Columns to learn; default: all numeric columns that have no other role. NaN means not observed.
+    static_cols : list of str, default ()
+        Numeric columns that are constant within a series, such as age or mass; encoder and field see them. A series
+        without one (all NaN) is read with a flag, if the training had such series.
+    control_cols : list of str, default ()
+        Numeric columns that drive the series and are known in the future, too, such as a dose or a set point; all rows
+        count, also those without a target, and those of `times` in predictions. Before the first and after the last
+        row they keep their value.
+    control_interpolation : {"linear", "step"}, default "linear"
+        Between the rows; "step" keeps a value until the next row.
+    error_cols : mapping from target to column, optional
+        Standard deviations of the measurement errors, known cell by cell; they add to the learned noise.
     latent_dim : int, default 8
         Size of the latent state.
     hidden_dim : int, default 64
         Width of the hidden layers of field and decoder.
     depth : int, default 2
         Hidden layers of the field.
+    activation : {"tanh", "softplus", "elu", "silu", "relu"}, default "tanh"
+        Of the hidden layers of field and decoder; the solver needs more steps with "relu".
     encoder_dim : int, optional
         Size of the encoder's state; default: `hidden_dim`.
-    encoder : {"gru"}, default "gru"
-        Recognition network.
-    field : {"mlp"}, default "mlp"
-        Right-hand side of the differential equation.
-    likelihood : {"gaussian"}, default "gaussian"
-        Distribution of an observation: Gaussian, with noise learned per target.
+    encoder : {"gru", "odernn"} or nn.Module, default "gru"
+        Recognition network. "gru" reads the gaps between rows as inputs; the state of "odernn" flows by its own
+        differential equation in them (Rubanova et al.), which costs several times as much. A module of your own is
+        called with (times (N, T), values (N, T, F), mask (N, T, F), lengths (N,)) and returns
+        `latentode.nn.normal.Normal(mean, std)` of shape (N, latent_dim); `fit` trains a copy of it.
+    field : {"mlp", "gated", "linear"} or nn.Module, default "mlp"
+        Right-hand side of the differential equation. The speed of "gated" is bounded: for forecasts far beyond
+        training. "linear" is solved in closed form: fast, and hard to beat where the series oscillate and decay.
+        A module of your own is called with t (n,) and z (n, latent_dim), and with static columns or controls also
+        with their values (n, S + C); `fit` trains a copy of it.
+    likelihood : str or mapping from target to str, default "gaussian"
+        Distribution of an observation: "gaussian" (noise learned per target), "gaussian_heteroscedastic" (noise that
+        depends on the state), "student_t" (outliers), "bernoulli" (0 or 1), "categorical" (labels of any kind),
+        "poisson" and "negative_binomial" (counts). Targets that a mapping leaves out are Gaussian.
+    event_times : {"poisson", "poisson_per_target"}, optional
+        Learn when observations occur, too: rows, or the observed cells of each target, as a Poisson process whose rate
+        depends on the latent state; for series where that tells something. See `predict_intensity`.
     time_dependent : bool, default False
         Whether the dynamics may depend on absolute time, not only on the state.
     solver : str, default "dopri5"
@@ -84,8 +99,17 @@ class LatentODERegressor(ForecastsMixin, RegressorMixin, BaseEstimator):
         Posterior samples per training series; more than one gives the tighter importance-weighted bound.
     kl_weight : float, default 1.0
         Final weight of the KL term; 1 is the evidence lower bound.
+    kl_schedule : {"linear", "constant", "cyclic"}, default "linear"
+        How that weight is reached: over the first `kl_warmup` of the planned epochs, at once, or in several cycles over
+        the whole training (Fu et al. 2019).
     kl_warmup : float, default 0.1
-        Share of the planned epochs over which that weight grows from 0, linearly.
+        Share of the planned epochs (with "cyclic" of each cycle) over which the weight grows from 0, linearly.
+    free_bits : float, default 0.0
+        Nats that each latent dimension may tell about a series for free, against a posterior that collapses
+        (`active_dims` in `history_` counts the dimensions in use); only with `n_samples=1`.
+    kinetic, jacobian : float, default 0.0
+        Weights of penalties on the dynamics, the mean over time of |dz/dt|² and of the squared norm of ∂f/∂z (Finlay
+        et al. 2020), for a field that takes the solver fewer evaluations (`n_evals` in `history_`).
     piece_warmup : float, default 0.2
         With `context="random"`, share of the planned epochs over which the pieces grow from a tenth of a series to
         the whole of it; 0 has whole ones from the beginning. More helps where a series turns many times.
@@ -120,8 +144,10 @@ class LatentODERegressor(ForecastsMixin, RegressorMixin, BaseEstimator):
         One row per epoch: losses per observed cell, their parts, learning rate, gradient norm, seconds.
     model_ : latentode.models.latent_ode.LatentODE
         The trained torch module.
-    layout_, time_scale_, scaler_
+    layout_, time_scale_, scaler_, covariates_
         Column roles and the scales, learned from training rows.
+    likelihoods_ : dict
+        The likelihood of every target.
     best_epoch_ : int or None
         Epoch whose weights are kept; None without validation (the last one).
     feature_names_in_ : array of str
@@ -148,13 +174,19 @@ class LatentODERegressor(ForecastsMixin, RegressorMixin, BaseEstimator):
         id_col: Hashable = "id",
         time_col: Hashable = "time",
         target_cols: Sequence[Hashable] | None = None,
+        static_cols: Sequence[Hashable] = (),
+        control_cols: Sequence[Hashable] = (),
+        control_interpolation: str = "linear",
+        error_cols: Mapping[Hashable, Hashable] | None = None,
         latent_dim: int = 8,
         hidden_dim: int = 64,
         depth: int = 2,
+        activation: str = "tanh",
         encoder_dim: int | None = None,
-        encoder: str = "gru",
-        field: str = "mlp",
-        likelihood: str = "gaussian",
+        encoder: str | nn.Module = "gru",
+        field: str | nn.Module = "mlp",
+        likelihood: str | Mapping[Hashable, str] = "gaussian",
+        event_times: str | None = None,
         time_dependent: bool = False,
         solver: str = "dopri5",
         rtol: float = 1e-3,
@@ -166,7 +198,11 @@ class LatentODERegressor(ForecastsMixin, RegressorMixin, BaseEstimator):
         window: Any = None,
         n_samples: int = 1,
         kl_weight: float = 1.0,
+        kl_schedule: str = "linear",
         kl_warmup: float = 0.1,
+        free_bits: float = 0.0,
+        kinetic: float = 0.0,
+        jacobian: float = 0.0,
         piece_warmup: float = 0.2,
         max_epochs: int | None = None,
         batch_size: int = 50,
@@ -183,13 +219,19 @@ class LatentODERegressor(ForecastsMixin, RegressorMixin, BaseEstimator):
         self.id_col = id_col
         self.time_col = time_col
         self.target_cols = target_cols
+        self.static_cols = static_cols
+        self.control_cols = control_cols
+        self.control_interpolation = control_interpolation
+        self.error_cols = error_cols
         self.latent_dim = latent_dim
         self.hidden_dim = hidden_dim
         self.depth = depth
+        self.activation = activation
         self.encoder_dim = encoder_dim
         self.encoder = encoder
         self.field = field
         self.likelihood = likelihood
+        self.event_times = event_times
         self.time_dependent = time_dependent
         self.solver = solver
         self.rtol = rtol
@@ -201,7 +243,11 @@ class LatentODERegressor(ForecastsMixin, RegressorMixin, BaseEstimator):
         self.window = window
         self.n_samples = n_samples
         self.kl_weight = kl_weight
+        self.kl_schedule = kl_schedule
         self.kl_warmup = kl_warmup
+        self.free_bits = free_bits
+        self.kinetic = kinetic
+        self.jacobian = jacobian
         self.piece_warmup = piece_warmup
         self.max_epochs = max_epochs
         self.batch_size = batch_size
@@ -237,89 +283,12 @@ class LatentODERegressor(ForecastsMixin, RegressorMixin, BaseEstimator):
         ValueError
             When a parameter is out of range.
         """
-        check_parameters(type(self).__name__, self.get_params(deep=False), CONSTRAINTS)
+        self._check_parameters()
         if y is not None:
             raise ValueError(
                 "y must be None: the targets are columns of the table; name them with target_cols="
             )
-        layout = TableLayout.infer(
-            df, id_col=self.id_col, time_col=self.time_col, target_cols=self.target_cols
-        )
-        table = _in_order_of_ids(layout.read(df, require_observed=True))
-        table = _observed_series(table)
-        window = window_length(self.window, layout, table)
-        rng = numpy_generator(self.random_state)
-        data = prepare(
-            table,
-            scaler=self.scaler,
-            window=window,
-            validation_fraction=self.validation_fraction,
-            rng=rng,
-        )
-        device = device_of(self.device)
-        model = build_latent_ode(
-            len(layout.target_cols),
-            encoder=ENCODERS[self.encoder],
-            field=FIELDS[self.field],
-            likelihood=LIKELIHOODS[self.likelihood],
-            decoder=MLPDecoder,
-            latent_dim=self.latent_dim,
-            hidden_dim=self.hidden_dim,
-            depth=self.depth,
-            encoder_dim=self.encoder_dim or self.hidden_dim,
-            time_dependent=self.time_dependent,
-            backwards=self.anchor == "start",
-            options=self._solve_options(),
-            generator=torch_generator(rng),
-        ).to(device)
-        history = train(
-            data,
-            Objective(model, data.scaler, self._share(), self.anchor, self.n_samples, device),
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            early_stopping=self.early_stopping,
-            patience=self.patience,
-            kl_weight=self.kl_weight,
-            kl_warmup=self.kl_warmup,
-            piece_warmup=self.piece_warmup,
-            callbacks=self.callbacks or (),
-            verbose=self.verbose,
-            rng=rng,
-        )
-        self.layout_ = layout
-        self.time_scale_ = data.time_scale
-        self.scaler_ = data.scaler
-        self.model_ = model.eval()
-        self.history_ = pd.DataFrame(history.as_table())
-        self.best_epoch_ = history.best_epoch
-        self.feature_names_in_ = np.array([str(name) for name in layout.target_cols], dtype=object)
-        self.n_features_in_ = len(layout.target_cols)
-        self._span = window if window is not None else float(table.spans.max())
-        self._forecaster = Forecaster(model, data.time_scale, data.scaler, self.anchor, window, device)
-        self._latent_dim = self.latent_dim  # parameters may be set anew without another fit
+        layout = self._infer_layout(df)
+        table = observed_series(in_order_of_ids(layout.read(df, require_observed=True)))
+        self._fit_table(layout, table)
         return self
-
-    def _solve_options(self) -> SolveOptions:
-        adaptive = SOLVERS[self.solver].error_order is not None
-        step_size = self.step_size if adaptive or self.step_size is not None else 0.1
-        # fixed steps need as many as reach the farthest forecast
-        max_steps = MAX_STEPS if step_size is None else max(MAX_STEPS, int(4 * REACH / step_size))
-        return SolveOptions(self.solver, self.rtol, self.atol, step_size, self.gradient, max_steps)
-
-
-def _in_order_of_ids(table: SeriesTable) -> SeriesTable:
-    """Series sorted by id, so that the order of rows does not matter to `fit`."""
-    try:
-        order = table.ids.argsort()
-    except TypeError:  # ids of several types
-        order = np.argsort([f"{type(name).__name__} {name!r}" for name in table.ids])
-    return table.take(np.asarray(order, dtype=np.int64))
-
-
-def _observed_series(table: SeriesTable) -> SeriesTable:
-    """Only rows and series that observe something, in an order that the caller's rows do not decide."""
-    table = ties_by_value(observed_rows(table))
-    anything = np.zeros(len(table), dtype=bool)
-    anything[table.series[~np.isnan(table.values).all(axis=1)]] = True
-    return table.take(np.flatnonzero(anything))

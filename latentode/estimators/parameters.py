@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from latentode.checks import Constraint, Number, OneOf, That, Whole
 from latentode.gradients import GRADIENTS
 from latentode.nn.encoders import ENCODERS
 from latentode.nn.fields import FIELDS
 from latentode.nn.likelihoods import LIKELIHOODS
+from latentode.nn.mlp import ACTIVATIONS
 from latentode.series import SCALERS, SeriesTable, TableLayout
+from latentode.series.controls import INTERPOLATIONS
 from latentode.solvers import SOLVERS
+from latentode.training import KL_SCHEDULES
 
 
 def window_length(window: Any, layout: TableLayout, table: SeriesTable) -> float | None:
@@ -81,6 +85,8 @@ _NONE = OneOf([None])
 _STRING = That(lambda value: isinstance(value, str), "a str")
 _COLUMN = That(lambda value: isinstance(value, Hashable) and value is not None, "a column name")
 _NAMES = That(lambda value: isinstance(value, (list, tuple, pd.Index, np.ndarray)), "a list of column names")
+_MAPPING = That(lambda value: isinstance(value, Mapping), "a mapping from target to name")
+_MODULE = That(lambda value: isinstance(value, nn.Module), "an nn.Module")
 _POSITIVE = Number(0, open_low=True)
 _OPEN_UNIT = Number(0, 1, open_low=True, open_high=True)
 _CALLBACKS = That(
@@ -88,16 +94,25 @@ _CALLBACKS = That(
 )
 
 CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
+    "labels_per": (OneOf(["series", "row"]),),
+    "class_weight": (OneOf(["balanced"]), That(lambda value: isinstance(value, Mapping), "a mapping"), _NONE),
+    "label_weight": (_POSITIVE,),
     "id_col": (_COLUMN,),
     "time_col": (_COLUMN,),
     "target_cols": (_NAMES, _NONE),
+    "static_cols": (_NAMES,),
+    "control_cols": (_NAMES,),
+    "control_interpolation": (OneOf(INTERPOLATIONS),),
+    "error_cols": (_MAPPING, _NONE),
     "latent_dim": (Whole(1),),
     "hidden_dim": (Whole(1),),
     "depth": (Whole(1),),
+    "activation": (OneOf(ACTIVATIONS),),
     "encoder_dim": (Whole(1), _NONE),
-    "encoder": (OneOf(ENCODERS),),
-    "field": (OneOf(FIELDS),),
-    "likelihood": (OneOf(LIKELIHOODS),),
+    "encoder": (OneOf(ENCODERS), _MODULE),
+    "field": (OneOf(FIELDS), _MODULE),
+    "likelihood": (OneOf(LIKELIHOODS), _MAPPING),
+    "event_times": (OneOf(["poisson", "poisson_per_target"]), _NONE),
     "time_dependent": (OneOf([True, False]),),
     "solver": (OneOf(SOLVERS),),
     "rtol": (_POSITIVE,),
@@ -109,7 +124,11 @@ CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
     "window": (_ANY,),  # its unit depends on the table: `window_length`
     "n_samples": (Whole(1),),
     "kl_weight": (Number(0),),
+    "kl_schedule": (OneOf(KL_SCHEDULES),),
     "kl_warmup": (Number(0, 1),),
+    "free_bits": (Number(0),),
+    "kinetic": (Number(0),),
+    "jacobian": (Number(0),),
     "piece_warmup": (Number(0, 1),),
     "max_epochs": (Whole(1), _NONE),
     "batch_size": (Whole(1),),

@@ -11,21 +11,49 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentode.estimators.forecaster import Prediction, Readout
-from latentode.nn.likelihoods import GaussianLikelihood
+from latentode.models.latent_ode import LatentODE
 from latentode.nn.mixture import mixture_mean, mixture_std
 
 POSTERIOR_SAMPLES = 32  # quasi-random draws that means and quantiles mix over
 
 
-def mean(likelihood: GaussianLikelihood, prediction: Prediction) -> Tensor:
-    """Mean of an observation, mixed over the draws, (n, Q, D)."""
-    return prediction.affine.invert(mixture_mean(likelihood.mean(prediction.params)))
+def mean(categorical: Sequence[int] = ()) -> Readout:
+    """Read-out of the mean of an observation, mixed over the draws, (n, Q, D).
+
+    Of the targets at the positions `categorical`, the most probable code.
+    """
+
+    def read(model: LatentODE, prediction: Prediction) -> Tensor:
+        means = mixture_mean(model.likelihood.mean(prediction.params))
+        return prediction.affine.invert(_with_modes(means, model, prediction.params, categorical))
+
+    return read
 
 
-def std(likelihood: GaussianLikelihood, prediction: Prediction) -> Tensor:
-    """Standard deviation of an observation, by the law of total variance, (n, Q, D)."""
-    params = prediction.params
-    return mixture_std(likelihood.mean(params), likelihood.std(params)) * prediction.affine.scale[:, None]
+def std(categorical: Sequence[int] = ()) -> Readout:
+    """Read-out of the standard deviation of an observation, by the law of total variance, (n, Q, D).
+
+    NaN of the targets at the positions `categorical`.
+    """
+
+    def read(model: LatentODE, prediction: Prediction) -> Tensor:
+        likelihood, params = model.likelihood, prediction.params
+        stds = mixture_std(likelihood.mean(params), likelihood.std(params)) * prediction.affine.scale[:, None]
+        stds[..., list(categorical)] = torch.nan
+        return stds
+
+    return read
+
+
+def probabilities(target: int) -> Readout:
+    """Read-out of the probability of each class of one target, (n, Q, C)."""
+    return lambda model, prediction: model.likelihood.probabilities(prediction.params, target)
+
+
+def intensities(model: LatentODE, prediction: Prediction) -> Tensor:
+    """Mean rates of the event processes, per unit of model time, (n, Q, E)."""
+    assert model.intensity is not None
+    return model.intensity(prediction.z).exp().mean(0)
 
 
 def shared_noise(n_samples: int, latent_dim: int) -> Callable[[NDArray], Tensor]:
@@ -50,7 +78,32 @@ def quantiles(levels: Sequence[float]) -> Readout:
     """Read-out of the quantiles of an observation at these levels, (len(levels), n, Q, D)."""
     q = torch.tensor(levels, dtype=torch.float64)
 
-    def read(likelihood: GaussianLikelihood, prediction: Prediction) -> Tensor:
-        return prediction.affine.invert(likelihood.quantile(prediction.params, q))
+    def read(model: LatentODE, prediction: Prediction) -> Tensor:
+        return prediction.affine.invert(model.likelihood.quantile(prediction.params, q))
 
     return read
+
+
+def draws(noise: bool, generator: torch.Generator, categorical: Sequence[int] = ()) -> Readout:
+    """Read-out of one observation per draw, (K, n, Q, D); without `noise` its mean, of a category its likeliest code."""
+
+    def read(model: LatentODE, prediction: Prediction) -> Tensor:
+        params = prediction.params
+        if noise:
+            drawn = model.likelihood.sample(params.cpu(), generator)  # generators draw on the CPU
+            return prediction.affine.invert(drawn.to(params.device))
+        means = model.likelihood.mean(params)
+        each = [_with_modes(mean, model, one[None], categorical) for mean, one in zip(means, params)]
+        return prediction.affine.invert(torch.stack(each))
+
+    return read
+
+
+def _with_modes(means: Tensor, model: LatentODE, params: Tensor, categorical: Sequence[int]) -> Tensor:
+    """Means (n, Q, D) with the most probable code of categories in their place."""
+    if not categorical:
+        return means
+    columns = list(means.unbind(-1))
+    for target in categorical:
+        columns[target] = model.likelihood.probabilities(params, target).argmax(-1).to(means.dtype)
+    return torch.stack(columns, dim=-1)

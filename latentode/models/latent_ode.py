@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from latentode.models.elbo import elbo
-from latentode.nn.likelihoods import GaussianLikelihood
+from latentode.models.dynamics import Dynamics
+from latentode.models.elbo import active_dims, elbo, free_bits_kl
+from latentode.models.regularisation import penalties
+from latentode.nn.inputs import Inputs
+from latentode.nn.likelihoods import Likelihood
 from latentode.nn.normal import Normal
+from latentode.nn.point_process import Intensity, poisson_log_lik
 from latentode.series.batch import SeriesBatch
 from latentode.series.split import Piece
 from latentode.solve import solve_ivp
 
 MAX_STEPS = 10_000
+PENALTY_TIMES = 4  # random times per series and step at which the dynamics are penalised
 
 
 @dataclass(frozen=True)
 class SolveOptions:
     """How the latent differential equation is solved; `solve_ivp`'s arguments of the same names.
 
-    `step_size` is in model time; None for adaptive solvers.
+    `step_size` and `max_step` are in model time; `step_size` is None for adaptive solvers.
     """
 
     solver: str = "dopri5"
@@ -32,9 +38,39 @@ class SolveOptions:
     step_size: float | None = None
     gradient: str = "discrete_adjoint"
     max_steps: int = MAX_STEPS
+    max_step: float = math.inf
 
     def arguments(self) -> dict[str, Any]:
         return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What the loss is made of.
+
+    Parameters
+    ----------
+    n_samples : int
+        Posterior samples K: 1 gives the evidence lower bound, more the importance-weighted one.
+    free_bits : float
+        As `free_bits_kl`; only with K = 1.
+    kinetic, jacobian : float
+        Weights of the penalties on the dynamics, as means over time.
+    """
+
+    n_samples: int = 1
+    free_bits: float = 0.0
+    kinetic: float = 0.0
+    jacobian: float = 0.0
+
+
+class Trajectory(NamedTuple):
+    """Latent states (K, N, T, L) at the query times, expected events since the origin (K, N, T, E) where the model has
+    an intensity, and evaluations of the field per series (N,)."""
+
+    z: Tensor
+    expected_events: Tensor | None
+    n_evals: Tensor
 
 
 class LatentODELoss(NamedTuple):
@@ -45,25 +81,41 @@ class LatentODELoss(NamedTuple):
     weight: Tensor
 
 
+class Passage(NamedTuple):
+    """What one pass over a batch leaves: posterior, samples z0 (K, N, L), trajectory at the target rows, log likelihood
+    (K, N), and the penalties on the dynamics by name."""
+
+    posterior: Normal
+    z0: Tensor
+    trajectory: Trajectory
+    log_lik: Tensor
+    penalties: Mapping[str, Tensor]
+
+
 class LatentODE(nn.Module):
     """z(t0) ~ q(z | context), dz/dt = field(t, z), x(t) ~ likelihood(decoder(z(t))).
 
     Parameters
     ----------
     encoder : nn.Module
-        (times (N, T), values (N, T, D), mask (N, T, D), lengths (N,)) -> Normal (N, L), the posterior of the state
-        at the first row.
+        (times (N, T), values (N, T, F), mask (N, T, F), lengths (N,)) -> Normal (N, L), the posterior of the state
+        at the first row. The F columns are the features of the likelihood, then controls and static covariates.
     field : nn.Module
-        (t (n,), z (n, L)) -> dz/dt (n, L), with an attribute `time_dependent`.
+        (t (n,), z (n, L)) -> dz/dt (n, L), with an attribute `time_dependent`. In batches with static covariates or
+        controls it is called with a third argument, their values (n, S + C) at t. A field that knows its solution has
+        a method `flow(z0 (K, N, L), times (N, T), inputs, start (N,))` -> (K, N, T, L), and no solver is used.
     decoder : nn.Module
         z (K, N, T, L) -> params (K, N, T, n_out).
-    likelihood : nn.Module
+    likelihood : Likelihood
         As `latentode.nn.likelihoods`.
     options : SolveOptions
+    intensity : Intensity, optional
+        Rates at which rows (or observations of each target) occur, decoded from z(t): the times of the observations
+        are then part of what is modelled.
 
     References
     ----------
-    Chen et al. (2018), section 5; Rubanova et al. (2019), section 3.
+    Chen et al. (2018), section 5; Rubanova et al. (2019), section 3 and appendix.
     """
 
     def __init__(
@@ -71,8 +123,9 @@ class LatentODE(nn.Module):
         encoder: nn.Module,
         field: nn.Module,
         decoder: nn.Module,
-        likelihood: GaussianLikelihood,
+        likelihood: Likelihood,
         options: SolveOptions,
+        intensity: Intensity | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -80,14 +133,31 @@ class LatentODE(nn.Module):
         self.decoder = decoder
         self.likelihood = likelihood
         self.options = options
+        self.intensity = intensity
 
-    def posterior(self, context: SeriesBatch) -> Normal:
-        """Posterior of the state at the first row of each context, (N, L)."""
-        return self.encoder(context.times, context.values, context.mask, context.lengths)
+    def posterior(self, context: SeriesBatch, origin: Tensor) -> Normal:
+        """Posterior of the state at the first row of each context, (N, L), whose times count from `origin` (N,)."""
+        values, mask = self.likelihood.features(context.values, context.mask)
+        rows = [context.times.new_empty(*context.times.shape, 0).to(values.dtype)]
+        inputs = inputs_of(context, origin)
+        if inputs is not None:
+            series = torch.arange(len(context), device=values.device)[:, None].expand_as(context.times)
+            at_rows = inputs.at(series.flatten(), context.times.flatten())
+            rows.append(at_rows.reshape(*context.times.shape, -1))
+        known = torch.cat(rows, dim=-1)
+        real = (~context.padding)[..., None].expand_as(known)
+        return self.encoder(
+            context.times, torch.cat([values, known], dim=-1), torch.cat([mask, real], dim=-1), context.lengths
+        )
 
-    def states(
-        self, z0: Tensor, times: Tensor, origin: Tensor, names: Sequence[object] | None = None
-    ) -> Tensor:
+    def trajectory(
+        self,
+        z0: Tensor,
+        times: Tensor,
+        origin: Tensor,
+        inputs: Inputs | None = None,
+        names: Sequence[object] | None = None,
+    ) -> Trajectory:
         """Latent states at the query times.
 
         Parameters
@@ -98,12 +168,10 @@ class LatentODE(nn.Module):
             Query times since the origin, in model time, in any order, also before it.
         origin : Tensor (N,), float64
             Model time of the origins; a time-dependent field sees it.
+        inputs : Inputs, optional
+            Of the N series, with their clocks at 0 at the origin.
         names : sequence of N objects, optional
             What the series are called in errors; default: their position.
-
-        Returns
-        -------
-        Tensor (K, N, T, L)
 
         Raises
         ------
@@ -112,16 +180,30 @@ class LatentODE(nn.Module):
         """
         n_samples, n_series, latent_dim = z0.shape
         start = origin if getattr(self.field, "time_dependent", False) else torch.zeros_like(origin)
-        solution = solve_ivp(
+        flow = getattr(self.field, "flow", None)
+        if flow is not None and self.intensity is None:
+            return Trajectory(flow(z0, times, inputs, start), None, times.new_zeros(n_series))
+        dynamics = Dynamics(
             self.field,
-            z0.reshape(-1, latent_dim),
+            latent_dim,
+            self.intensity,
+            None if inputs is None else replace(inputs, origin=inputs.origin - start),
+        )
+        plain = inputs is None and self.intensity is None
+        solution = solve_ivp(
+            self.field if plain else dynamics,
+            z0.flatten(0, 1) if plain else dynamics.first_state(z0),
             (times + start[:, None]).repeat(n_samples, 1),
             t0=start.repeat(n_samples),
+            params=None if plain else dynamics.parameters(),
             throw=False,
             **self.options.arguments(),
         )
         solution.raise_for_status(list(range(n_series) if names is None else names) * n_samples)
-        return solution.y.reshape(n_samples, n_series, times.shape[1], latent_dim)
+        states = solution.y.reshape(n_samples, n_series, times.shape[1], -1)
+        n_evals = solution.stats["n_evals"].reshape(n_samples, n_series).double().mean(0)
+        events = None if self.intensity is None else states[..., latent_dim:-1]
+        return Trajectory(states[..., :latent_dim], events, n_evals)
 
     def forward(
         self,
@@ -129,63 +211,163 @@ class LatentODE(nn.Module):
         eps: Tensor,
         times: Tensor,
         origin: Tensor,
+        inputs: Inputs | None = None,
         names: Sequence[object] | None = None,
     ) -> Tensor:
         """Likelihood parameters (K, N, T, n_out) at the query times, for standard normal `eps` (K, N or 1, L)."""
-        return self.decoder(self.states(posterior.sample(eps), times, origin, names))
+        return self.decoder(self.trajectory(posterior.sample(eps), times, origin, inputs, names).z)
+
+    def passage(self, piece: Piece, options: LossOptions, generator: torch.Generator) -> Passage:
+        """Encode the context, draw states, carry them to the target rows, and score those."""
+        target = piece.target
+        inputs = inputs_of(target, piece.origin)
+        posterior = self.posterior(piece.context, piece.origin)
+        shape = (options.n_samples, *posterior.mean.shape)
+        eps = torch.randn(shape, generator=generator, dtype=posterior.mean.dtype, device=generator.device)
+        z0 = posterior.sample(eps.to(posterior.mean.device))
+        regularised = options.kinetic > 0 or options.jacobian > 0
+        times = [target.times, _random_times(target, generator)] if regularised else [target.times]
+        solved = self.trajectory(z0, torch.cat(times, dim=1), piece.origin, inputs)
+        n_rows = target.times.shape[1]
+        at_rows = solved._replace(z=solved.z[:, :, :n_rows])
+        if solved.expected_events is not None:
+            at_rows = at_rows._replace(expected_events=solved.expected_events[:, :, :n_rows])
+        params = self.decoder(at_rows.z)
+        log_lik = self.likelihood.log_prob(params, target.values, target.mask, target.errors)  # (K, N)
+        if self.intensity is not None:
+            log_lik = log_lik + self._event_log_lik(at_rows, target)
+        found: dict[str, Tensor] = {}
+        if regularised:
+            extra = solved.z[:, :, n_rows:]  # (K, N, M, L)
+            found = self._penalties(extra, times[1], piece.origin, inputs, generator, options.jacobian > 0)
+        return Passage(posterior, z0, at_rows, log_lik, found)
 
     def loss(
         self,
         piece: Piece,
         *,
         generator: torch.Generator,
-        n_samples: int = 1,
+        options: LossOptions = LossOptions(),
         kl_weight: float = 1.0,
     ) -> LatentODELoss:
         """Minus the bound on the log evidence of the targets given that the posterior sees the contexts.
 
         The sum over series is divided by one number, the observed target cells of the batch, so that the size of
         gradients does not depend on how much was observed. K = 1 is the ELBO with its KL in closed form, K > 1 the
-        importance-weighted bound.
+        importance-weighted bound. Penalties on the dynamics come on top.
         """
-        posterior = self.posterior(piece.context)
-        shape = (n_samples, *posterior.mean.shape)
-        eps = torch.randn(shape, generator=generator, dtype=posterior.mean.dtype, device=generator.device)
-        z0 = posterior.sample(eps.to(posterior.mean.device))
-        params = self.decoder(self.states(z0, piece.target.times, piece.origin))
-        log_lik = self.likelihood.log_prob(params, piece.target.values, piece.target.mask)  # (K, N)
-        bound = elbo(log_lik, posterior.kl() if n_samples == 1 else posterior.log_ratio(z0), kl_weight)
-        cells = piece.target.n_observed.sum()
+        return self.loss_of(self.passage(piece, options, generator), piece.target, options, kl_weight)
+
+    def loss_of(
+        self, passage: Passage, target: SeriesBatch, options: LossOptions, kl_weight: float
+    ) -> LatentODELoss:
+        """The loss of a pass over a batch with these targets."""
+        posterior = passage.posterior
+        if options.n_samples == 1:
+            kl = free_bits_kl(posterior.kl_per_dim(), options.free_bits)
+        else:
+            kl = posterior.log_ratio(passage.z0)
+        bound = elbo(passage.log_lik, kl, kl_weight)
+        cells = target.n_observed.sum()
         per_cell = cells.clamp(min=1)
-        parts = {"log_lik": bound.log_lik / per_cell, "kl": bound.kl / per_cell}
-        return LatentODELoss(bound.loss / per_cell, parts, cells)
+        total = bound.loss / per_cell
+        for name, value in passage.penalties.items():
+            total = total + getattr(options, name) * value
+        parts = {
+            "log_lik": bound.log_lik / per_cell,
+            "kl": bound.kl / per_cell,
+            "active_dims": active_dims(posterior.mean),
+            "n_evals": passage.trajectory.n_evals.mean(),
+            **{name: value.detach() for name, value in passage.penalties.items()},
+        }
+        return LatentODELoss(total, parts, cells)
+
+    def _event_log_lik(self, at_rows: Trajectory, target: SeriesBatch) -> Tensor:
+        """Log likelihood (K, N) of the times of the rows after the first one of each series."""
+        assert self.intensity is not None and at_rows.expected_events is not None
+        observed = target.mask
+        if self.intensity.n_processes == 1:  # rows, whatever was observed in them
+            observed = observed.any(dim=-1, keepdim=True)
+        later = torch.arange(observed.shape[1], device=observed.device)[None, :, None] > 0
+        expected = at_rows.expected_events[:, :, -1] - at_rows.expected_events[:, :, 0]  # padding repeats the last time
+        return poisson_log_lik(self.intensity(at_rows.z), observed & later, expected)
+
+    def _penalties(
+        self,
+        z: Tensor,
+        times: Tensor,
+        origin: Tensor,
+        inputs: Inputs | None,
+        generator: torch.Generator,
+        jacobian: bool,
+    ) -> dict[str, Tensor]:
+        """Penalties at states z (K, N, M, L) at these times (N, M)."""
+        n_samples, n_series, n_times, latent_dim = z.shape
+        clock = times + origin[:, None] if getattr(self.field, "time_dependent", False) else times
+        t = clock.flatten().repeat(n_samples)
+        at = None
+        if inputs is not None:
+            series = torch.arange(n_series, device=z.device).repeat_interleave(n_times).repeat(n_samples)
+            at = inputs.at(series, times.flatten().repeat(n_samples))
+        return penalties(self.field, t.to(z.dtype), z.reshape(-1, latent_dim), at, generator, jacobian=jacobian)
+
+
+def inputs_of(batch: SeriesBatch, origin: Tensor) -> Inputs | None:
+    """What drives the series of a batch whose clocks show 0 at `origin` (N,), or None where nothing does."""
+    if batch.static is None and batch.paths is None:
+        return None
+    static = batch.values.new_empty(len(batch), 0) if batch.static is None else batch.static
+    return Inputs(static, batch.paths, origin)
+
+
+def _random_times(target: SeriesBatch, generator: torch.Generator) -> Tensor:
+    """Times (N, M) drawn uniformly between the first and the last row of each series."""
+    share = torch.rand(
+        (len(target), PENALTY_TIMES), generator=generator, dtype=torch.float64, device=generator.device
+    )
+    return torch.lerp(target.times[:, :1], target.times[:, -1:], share.to(target.times))
 
 
 def build_latent_ode(
-    n_targets: int,
     *,
-    encoder: type[nn.Module],
-    field: type[nn.Module],
-    likelihood: type[GaussianLikelihood],
+    encoder: type[nn.Module] | nn.Module,
+    field: type[nn.Module] | nn.Module,
+    likelihood: Likelihood,
     decoder: type[nn.Module],
     latent_dim: int,
     hidden_dim: int,
     depth: int,
+    activation: str,
     encoder_dim: int,
     time_dependent: bool,
     backwards: bool,
+    n_static: int,
+    n_controls: int,
+    event_rates: Sequence[float],
     options: SolveOptions,
     generator: torch.Generator,
 ) -> LatentODE:
-    """A latent ODE of standard parts; the first weights come from `generator`, on the CPU.
+    """A latent ODE of standard parts, or of a user's own; the first weights come from `generator`, on the CPU.
 
-    `backwards` is whether the encoder reads from the last row to the first, for a state at the first.
+    `backwards` is whether the encoder reads from the last row to the first, for a state at the first. `event_rates` are
+    the mean rates of the event processes, none for a model without.
     """
-    noise = likelihood(n_targets)
-    return LatentODE(
-        encoder=encoder(n_targets, encoder_dim, latent_dim, backwards=backwards, generator=generator),
-        field=field(latent_dim, hidden_dim, depth=depth, time_dependent=time_dependent, generator=generator),
-        decoder=decoder(latent_dim, hidden_dim, noise.n_out, generator=generator),
-        likelihood=noise,
-        options=options,
-    )
+    if not isinstance(encoder, nn.Module):
+        n_read = likelihood.n_features + n_static + n_controls
+        encoder = encoder(n_read, encoder_dim, latent_dim, backwards=backwards, generator=generator)
+    if not isinstance(field, nn.Module):
+        field = field(
+            latent_dim,
+            hidden_dim,
+            depth=depth,
+            activation=activation,
+            time_dependent=time_dependent,
+            n_static=n_static,
+            n_controls=n_controls,
+            generator=generator,
+        )
+    decoded = decoder(latent_dim, hidden_dim, likelihood.n_out, activation=activation, generator=generator)
+    intensity = None
+    if event_rates:
+        intensity = Intensity(latent_dim, hidden_dim, len(event_rates), level=event_rates, generator=generator)
+    return LatentODE(encoder, field, decoded, likelihood, options, intensity)

@@ -1,6 +1,9 @@
 """Long tables of irregular series, and the padded batches that models read."""
 
 from latentode.series.batch import BatchSource, SeriesBatch, pad
+from latentode.series.categories import Categories
+from latentode.series.controls import ControlPaths
+from latentode.series.covariates import CovariateScaler
 from latentode.series.layout import TableLayout
 from latentode.series.loader import SeriesLoader
 from latentode.series.scaling import SCALERS, Affine, TimeScale, ValueScaler, scale_table
@@ -12,7 +15,10 @@ __all__ = [
     "SCALERS",
     "Affine",
     "BatchSource",
+    "Categories",
     "Clock",
+    "ControlPaths",
+    "CovariateScaler",
     "Piece",
     "SeriesBatch",
     "SeriesLoader",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from latentode.exceptions import DataError
+from latentode.series.controls import ControlPaths
 from latentode.series.table import SeriesTable
+
+PER_ROW = ("times", "values", "mask", "errors", "row_labels")
+PER_SERIES = ("lengths", "static", "labels")
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,14 @@ class SeriesBatch:
         True where a value was observed; False in the padding.
     lengths : Tensor (N,), int64
         Rows of each series, at least 1 and at most T.
+    errors : Tensor (N, T, D), optional
+        Standard deviation of the measurement error of each cell, in the scale of `values`; 0 where unobserved.
+    static : Tensor (N, S), optional
+        Covariates of each series.
+    paths : ControlPaths, optional
+        Controls of each series, in absolute model time, also where `times` are relative to an origin.
+    labels, row_labels : Tensor (N,) and (N, T), int64, optional
+        Class of each series and of each row, -1 where there is none.
 
     Raises
     ------
@@ -38,6 +51,11 @@ class SeriesBatch:
     values: Tensor
     mask: Tensor
     lengths: Tensor
+    errors: Tensor | None = None
+    static: Tensor | None = None
+    paths: ControlPaths | None = None
+    labels: Tensor | None = None
+    row_labels: Tensor | None = None
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -53,6 +71,10 @@ class SeriesBatch:
             return f"expected a bool mask and int64 lengths, got {self.mask.dtype} and {self.lengths.dtype}"
         if len(self) == 0:
             return None
+        if self.errors is not None and self.errors.shape != self.values.shape:
+            return (
+                f"expected errors like values, got {tuple(self.errors.shape)} and {tuple(self.values.shape)}"
+            )
         n_times = self.times.shape[1]
         if int(self.lengths.min()) < 1 or int(self.lengths.max()) > n_times:
             return f"lengths must lie between 1 and T = {n_times}"
@@ -87,17 +109,40 @@ class SeriesBatch:
     def select(self, index: Tensor) -> SeriesBatch:
         """The series at `index`, in that order, without padding that none of them needs."""
         longest = int(self.lengths[index].max())
-        return SeriesBatch(
-            self.times[index, :longest],
-            self.values[index, :longest],
-            self.mask[index, :longest],
-            self.lengths[index],
-        )
+        rows = {name: part[index, :longest] for name, part in self._present(PER_ROW)}
+        series = {name: part[index] for name, part in self._present(PER_SERIES)}
+        return replace(self, **rows, **series, paths=None if self.paths is None else self.paths.take(index))
 
     def to(self, device: torch.device | str) -> SeriesBatch:
         """The same batch on another device."""
-        moved = {name: getattr(self, name).to(device) for name in ("times", "values", "mask", "lengths")}
+        moved = {name: part.to(device) for name, part in self._present((*PER_ROW, *PER_SERIES, "paths"))}
         return replace(self, **moved)
+
+    def _present(self, names: tuple[str, ...]) -> list[tuple[str, Any]]:
+        """The parts of these names that the batch has."""
+        parts = [(name, getattr(self, name)) for name in names]
+        return [(name, part) for name, part in parts if part is not None]
+
+    def rows(self, start: Tensor, stop: Tensor) -> SeriesBatch:
+        """Rows `start:stop` (N,) of each series, at least one, padded anew."""
+        lengths = stop - start
+        position = torch.arange(int(lengths.max()) if len(self) else 0, device=lengths.device)
+        valid = position < lengths[:, None]  # (N, T)
+        row = start[:, None] + position.minimum(lengths[:, None] - 1)
+        series = torch.arange(len(self), device=lengths.device)[:, None]
+        mask = self.mask[series, row] & valid[..., None]
+        values = torch.where(mask, self.values[series, row], 0.0)
+        errors = None if self.errors is None else torch.where(mask, self.errors[series, row], 0.0)
+        labels = None if self.row_labels is None else torch.where(valid, self.row_labels[series, row], -1)
+        return replace(
+            self,
+            times=self.times[series, row],
+            values=values,
+            mask=mask,
+            lengths=lengths,
+            errors=errors,
+            row_labels=labels,
+        )
 
 
 class BatchSource:
@@ -121,6 +166,13 @@ class BatchSource:
         self._mask = torch.as_tensor(mask)
         self._starts = torch.as_tensor(table.offsets[:-1])
         self._lengths = torch.as_tensor(table.lengths)
+        self._static = None if table.static is None else torch.as_tensor(table.static, dtype=dtype)
+        self._labels = None if table.labels is None else torch.as_tensor(table.labels)
+        self._row_labels = None if table.row_labels is None else torch.as_tensor(table.row_labels)
+        self._paths = None if table.paths is None else table.paths.with_dtype(dtype)
+        self._errors = None
+        if table.errors is not None:
+            self._errors = torch.as_tensor(np.where(mask, table.errors, 0.0), dtype=dtype)
 
     def batch(self, index: ArrayLike) -> SeriesBatch:
         """The series at these positions, in that order, padded to the longest of them."""
@@ -129,7 +181,19 @@ class BatchSource:
         position = torch.arange(int(lengths.max()) if len(lengths) else 0)
         valid = (position < lengths[:, None])[..., None]  # (N, T, 1)
         row = self._starts[picked, None] + position.minimum(lengths[:, None] - 1)
-        return SeriesBatch(self._times[row], self._values[row] * valid, self._mask[row] & valid, lengths)
+        return SeriesBatch(
+            self._times[row],
+            self._values[row] * valid,
+            self._mask[row] & valid,
+            lengths,
+            errors=None if self._errors is None else self._errors[row] * valid,
+            static=None if self._static is None else self._static[picked],
+            paths=None if self._paths is None else self._paths.take(picked),
+            labels=None if self._labels is None else self._labels[picked],
+            row_labels=None
+            if self._row_labels is None
+            else torch.where(valid[..., 0], self._row_labels[row], -1),
+        )
 
 
 def pad(

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 INTERPOLATIONS = ("linear", "step")
-APART = 1.0  # model time between the knots of one series and those of the next on their common axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,32 +19,34 @@ class ControlPaths:
     Parameters
     ----------
     knots : Tensor (R,), float64
-        Times of the knots of all series, in model time, end to end, increasing within a series.
+        Times of the knots of all paths, end to end, increasing within a path.
     values : Tensor (R, C)
         Controls at the knots.
+    offsets : Tensor (P + 1,), int64
+        Path p has the knots `offsets[p]:offsets[p + 1]`, at least one.
     axis : Tensor (R,), float64
-        The same knots with the series one after another, so that one search serves all.
-    shift : Tensor (N,), float64
-        From the time of a series to `axis`.
-    starts, stops : Tensor (N,), int64
-        Series i has the knots `starts[i]:stops[i]`, at least one. Several series may share a path.
+        The same knots with the paths one after another, so that one search serves all.
+    shift : Tensor (P,), float64
+        From the time of a path to `axis`.
+    index : Tensor (N,), int64
+        The path of each series; several may share one.
     interpolation : {"linear", "step"}
         "step" keeps the value of a knot until the next one.
     """
 
     knots: Tensor
     values: Tensor
+    offsets: Tensor
     axis: Tensor
     shift: Tensor
-    starts: Tensor
-    stops: Tensor
+    index: Tensor
     interpolation: str
 
     @classmethod
     def of(
         cls, knots: Tensor, values: Tensor, offsets: Tensor, interpolation: str = "linear"
     ) -> ControlPaths:
-        """Paths of N series.
+        """One path per series.
 
         Parameters
         ----------
@@ -63,16 +64,18 @@ class ControlPaths:
         """
         if interpolation not in INTERPOLATIONS:
             raise ValueError(f"interpolation must be one of {INTERPOLATIONS}; got {interpolation!r}")
-        starts, stops = offsets[:-1], offsets[1:]
-        if bool((stops <= starts).any()):
+        lengths = offsets.diff()
+        if bool((lengths < 1).any()):
             raise ValueError("every series needs at least one knot of its controls")
-        length = knots[stops - 1] - knots[starts] + APART
-        shift = length.cumsum(0) - length - knots[starts]
-        axis = knots + shift.repeat_interleave(stops - starts)
-        return cls(knots, values, axis, shift, starts, stops, interpolation)
+        spans = knots[offsets[1:] - 1] - knots[offsets[:-1]]
+        apart = float(spans.max()) or 1.0  # in proportion to the spans: rounding must not mix two paths
+        begins = (spans + apart).cumsum(0) - (spans + apart)
+        shift = begins - knots[offsets[:-1]]
+        axis = knots + shift.repeat_interleave(lengths)
+        return cls(knots, values, offsets, axis, shift, torch.arange(len(lengths)), interpolation)
 
     def __len__(self) -> int:
-        return len(self.starts)
+        return len(self.index)
 
     @property
     def n_controls(self) -> int:
@@ -80,12 +83,12 @@ class ControlPaths:
         return self.values.shape[1]
 
     def at(self, series: Tensor, times: Tensor) -> Tensor:
-        """Controls (n, C) of the series at these positions (n,), at one time (n,) of each, in model time."""
-        knot, last, times = self._knot(series, times)
+        """Controls (n, C) of the series at these positions (n,), at one time (n,) of each."""
+        knot, times = self._knot(series, times)
         here = self.values[knot]
         if self.interpolation == "step":
             return here
-        after = (knot + 1).minimum(last)
+        after = (knot + 1).minimum(self.offsets[self.index[series] + 1] - 1)
         gap = self.knots[after] - self.knots[knot]
         share = torch.where(gap > 0, (times - self.knots[knot]) / gap, 0.0)
         return torch.lerp(here, self.values[after], share.to(here.dtype)[:, None])
@@ -96,28 +99,35 @@ class ControlPaths:
         From the last knot before `begin` to the first one after `end`, where there are such; a series with fewer than M
         repeats its last one.
         """
-        everything = torch.arange(len(self), device=self.starts.device)
-        first, _, _ = self._knot(everything, begin)
-        last, stop, _ = self._knot(everything, end)
-        lengths = (last + 1).minimum(stop) - first + 1
+        everything = torch.arange(len(self), device=self.index.device)
+        first, _ = self._knot(everything, begin)
+        last, _ = self._knot(everything, end)
+        lengths = (last + 1).minimum(self.offsets[self.index + 1] - 1) - first + 1
         position = torch.arange(int(lengths.max()) if len(self) else 0, device=lengths.device)
         row = first[:, None] + position.minimum(lengths[:, None] - 1)
         return self.knots[row], self.values[row]
 
     def take(self, series: Tensor) -> ControlPaths:
-        """The paths at these positions, in that order; nothing is copied but their positions."""
-        return replace(
-            self, shift=self.shift[series], starts=self.starts[series], stops=self.stops[series]
-        )
+        """The paths of the series at these positions, in that order; no path is copied."""
+        return replace(self, index=self.index[series])
+
+    def rescaled(self, knots: Tensor, values: Tensor) -> ControlPaths:
+        """The same paths with other times and values of all knots, in the same order."""
+        return replace(self.of(knots, values, self.offsets, self.interpolation), index=self.index)
+
+    def with_dtype(self, dtype: torch.dtype) -> ControlPaths:
+        """The same paths with values of this dtype; times stay float64."""
+        return replace(self, values=self.values.to(dtype))
 
     def to(self, device: torch.device | str) -> ControlPaths:
         """The same paths on another device."""
-        names = ("knots", "values", "axis", "shift", "starts", "stops")
+        names = ("knots", "values", "offsets", "axis", "shift", "index")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
-    def _knot(self, series: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The last knot (n,) at or before each time, the last one of its series, and the times held inside the path."""
-        first, last = self.starts[series], self.stops[series] - 1
+    def _knot(self, series: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        """The last knot (n,) at or before each time, and the times held inside the path."""
+        path = self.index[series]
+        first, last = self.offsets[path], self.offsets[path + 1] - 1
         times = times.double().maximum(self.knots[first]).minimum(self.knots[last])
-        knot = torch.searchsorted(self.axis, times + self.shift[series], right=True) - 1
-        return knot.maximum(first).minimum(last), last, times
+        knot = torch.searchsorted(self.axis, times + self.shift[path], right=True) - 1
+        return knot.maximum(first).minimum(last), times

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,25 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from latentode.exceptions import DataError
+from latentode.series.categories import Categories
+from latentode.series.columns import (
+    as_column,
+    check_columns,
+    check_frame,
+    check_keys,
+    check_names,
+    check_numeric,
+    check_present,
+    factorize,
+    numeric_columns,
+    place,
+    plain,
+    some,
+)
+from latentode.series.controls import ControlPaths
+from latentode.series.covariates import read_controls, read_static
 from latentode.series.table import FloatArray, IntArray, SeriesTable
 from latentode.series.times import Clock, TimeKind
-
-SCALARS = (int, float, np.number, np.datetime64, datetime.datetime, str)
-SEQUENCES = (list, tuple, range, np.ndarray, pd.Index, pd.Series, pd.api.extensions.ExtensionArray)
-SHOWN = 5  # names that a message lists before it says how many more there are
 
 
 @dataclass(frozen=True)
@@ -32,12 +44,27 @@ class TableLayout:
         Names of the target columns, in the order of the last axis of `SeriesTable.values`.
     clock : Clock
         How times become float64.
+    static_cols : tuple of hashable (S,)
+        Columns that are constant within a series.
+    control_cols : tuple of hashable (C,)
+        Columns that are known at all times, also in the future.
+    control_interpolation : {"linear", "step"}
+        Between the times at which controls are given.
+    error_cols : mapping from target to column
+        Standard deviations of the measurement errors of some targets.
+    categories : mapping from target to Categories
+        Labels of the targets that are categories; their values in a `SeriesTable` are codes.
     """
 
     id_col: Hashable
     time_col: Hashable
     target_cols: tuple[Hashable, ...]
     clock: Clock
+    static_cols: tuple[Hashable, ...] = ()
+    control_cols: tuple[Hashable, ...] = ()
+    control_interpolation: str = "linear"
+    error_cols: Mapping[Hashable, Hashable] = field(default_factory=dict)
+    categories: Mapping[Hashable, Categories] = field(default_factory=dict)
 
     @classmethod
     def infer(
@@ -47,6 +74,11 @@ class TableLayout:
         id_col: Hashable = "id",
         time_col: Hashable = "time",
         target_cols: Sequence[Hashable] | None = None,
+        static_cols: Sequence[Hashable] = (),
+        control_cols: Sequence[Hashable] = (),
+        control_interpolation: str = "linear",
+        error_cols: Mapping[Hashable, Hashable] | None = None,
+        categorical: Sequence[Hashable] = (),
     ) -> TableLayout:
         """Learn the layout of a training table.
 
@@ -57,7 +89,12 @@ class TableLayout:
         id_col, time_col : hashable
             Names of the columns of series and times.
         target_cols : sequence of hashable, optional
-            Columns to learn; None takes all numeric (also bool) columns that have no other role.
+            Columns to learn; None takes all numeric (also bool) columns that have no other role, and those named in
+            `categorical`.
+        static_cols, control_cols, control_interpolation, error_cols
+            As the fields of these names.
+        categorical : sequence of hashable
+            Targets whose values are labels of any kind.
 
         Raises
         ------
@@ -66,13 +103,35 @@ class TableLayout:
         ValueError
             When the names do not make sense together.
         """
-        _check_frame(df)
-        _check_names(id_col, time_col, target_cols)
-        _check_keys(df, id_col, time_col)
+        check_frame(df)
+        errors = dict(error_cols or {})
+        others = {
+            "static_cols": static_cols,
+            "control_cols": control_cols,
+            "error_cols": list(errors.values()),
+        }
+        check_names(id_col, time_col, target_cols, others)
+        check_keys(df, id_col, time_col)
         clock = Clock.learn(df[time_col])
-        targets = _numeric_columns(df, (id_col, time_col)) if target_cols is None else tuple(target_cols)
-        _check_targets(df, targets)
-        return cls(id_col, time_col, targets, clock)
+        for role, names in others.items():
+            check_present(df, names, role)
+            check_numeric(df, names, role)
+        taken = {id_col, time_col, *static_cols, *control_cols, *errors.values()}
+        targets = tuple(target_cols) if target_cols is not None else numeric_columns(df, taken, categorical)
+        _check_of_targets(categorical, targets, "likelihood")
+        _check_of_targets(errors, targets, "error_cols")
+        layout = cls(
+            id_col,
+            time_col,
+            targets,
+            clock,
+            tuple(static_cols),
+            tuple(control_cols),
+            control_interpolation,
+            errors,
+        )
+        layout._check_targets(df, categorical)
+        return replace(layout, categories={name: Categories.learn(df[name]) for name in categorical})
 
     @property
     def time_kind(self) -> TimeKind:
@@ -80,7 +139,12 @@ class TableLayout:
         return self.clock.kind
 
     def read(
-        self, df: pd.DataFrame, *, require_targets: bool = True, require_observed: bool = False
+        self,
+        df: pd.DataFrame,
+        *,
+        require_targets: bool = True,
+        require_observed: bool = False,
+        times: Any = None,
     ) -> SeriesTable:
         """Series of a table that has this layout; columns without a role are ignored.
 
@@ -92,25 +156,36 @@ class TableLayout:
             False reads target columns that are missing as never observed.
         require_observed : bool
             True (in `fit`) refuses a target that has no observed value.
+        times : DataFrame, optional
+            Queries; where these have the control columns, their controls count, too, and before those of `df` at the
+            same time. Anything else is ignored.
 
         Raises
         ------
         DataError
             When a column is missing or of the wrong kind; when an id or a time is missing; when a time or a
-            target is infinite. The message names column, series and row (counted from 0).
+            value is infinite. The message names column, series and row (counted from 0).
         """
-        _check_frame(df)
-        _check_keys(df, self.id_col, self.time_col)
+        check_frame(df)
+        check_keys(df, self.id_col, self.time_col)
+        check_present(df, self.static_cols, "static_cols")
+        check_numeric(df, self.static_cols, "static_cols")
         if not require_targets:
-            df = df.reindex(columns=[self.id_col, self.time_col, *self.target_cols])
-        _check_targets(df, self.target_cols)
-        codes, ids = _factorize(df[self.id_col])
-        times = self._read_times(df)
-        values = df[list(self.target_cols)].to_numpy(dtype=np.float64, na_value=np.nan)
-        self._check_finite(df, values)
+            missing = [name for name in self.target_cols if name not in df.columns]
+            df = df.assign(**{str(name): np.nan for name in missing})
+        self._check_targets(df, self.categories)
+        codes, ids = factorize(df[self.id_col])
+        at = self._read_times(df)
+        values = self._read_targets(df)
         if require_observed:
             self._check_observed(values)
-        return SeriesTable.from_rows(ids, codes, times, values)
+        table = SeriesTable.from_rows(ids, codes, at, values, errors=self._read_errors(df, values))
+        if self.static_cols:
+            self._check_finite(df, self.static_cols)
+            table = replace(table, static=read_static(df, self.static_cols, codes, ids))
+        return (
+            replace(table, paths=self._read_paths(df, codes, at, ids, times)) if self.control_cols else table
+        )
 
     def read_queries(self, times: Any, table: SeriesTable) -> SeriesTable:
         """Times at which answers are wanted, for the series of `table`.
@@ -168,24 +243,39 @@ class TableLayout:
     def state(self) -> dict[str, Any]:
         """Everything learned, as plain values that JSON can hold (column names: strings or numbers)."""
         return {
-            "id_col": _plain(self.id_col),
-            "time_col": _plain(self.time_col),
-            "target_cols": [_plain(name) for name in self.target_cols],
+            "id_col": plain(self.id_col),
+            "time_col": plain(self.time_col),
+            "target_cols": [plain(name) for name in self.target_cols],
             "clock": self.clock.state(),
+            "static_cols": [plain(name) for name in self.static_cols],
+            "control_cols": [plain(name) for name in self.control_cols],
+            "control_interpolation": self.control_interpolation,
+            "error_cols": [[plain(name), plain(column)] for name, column in self.error_cols.items()],
+            "categories": [[plain(name), labels.state()] for name, labels in self.categories.items()],
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> TableLayout:
         """The layout that `state()` came from."""
         clock = Clock.from_state(state["clock"])
-        return cls(state["id_col"], state["time_col"], tuple(state["target_cols"]), clock)
+        return cls(
+            state["id_col"],
+            state["time_col"],
+            tuple(state["target_cols"]),
+            clock,
+            tuple(state["static_cols"]),
+            tuple(state["control_cols"]),
+            state["control_interpolation"],
+            dict(state["error_cols"]),
+            {name: Categories.from_state(labels) for name, labels in state["categories"]},
+        )
 
     def _read_times(self, df: pd.DataFrame) -> FloatArray:
-        return self.clock.read(df[self.time_col], lambda row: _place(df[self.id_col], row))
+        return self.clock.read(df[self.time_col], lambda row: place(df[self.id_col], row))
 
     def _sequence(self, times: Any) -> pd.Series:
         """One sequence of times, checked; scalars and lists, which have no dtype, take that of the training times."""
-        column = _as_column(times)
+        column = as_column(times)
         if len(column) == 0:
             return pd.Series([], dtype=object).astype(self.clock.dtype)  # type: ignore[call-overload]
         self.clock.read(column, lambda position: f"position {position} of `times`")
@@ -193,152 +283,97 @@ class TableLayout:
         return column if has_dtype else self.clock.in_learned_dtype(column)
 
     def _keys_of_table(self, times: pd.DataFrame, table: SeriesTable) -> pd.DataFrame:
-        _check_columns(times, "table `times`")
-        _check_keys(times, self.id_col, self.time_col)
+        check_columns(times, "table `times`")
+        check_keys(times, self.id_col, self.time_col)
         ids = times[self.id_col]
-        _factorize(ids)
+        factorize(ids)
         unknown = pd.Index(ids[table.ids.get_indexer(pd.Index(ids)) < 0]).unique()
         if len(unknown):
             raise DataError(
-                f"`times` asks for series that are not in the table: {_some(unknown)}; "
-                f"its series are {_some(table.ids)}"
+                f"`times` asks for series that are not in the table: {some(unknown)}; "
+                f"its series are {some(table.ids)}"
             )
         return self.keys(times).reset_index(drop=True)
 
-    def _check_finite(self, df: pd.DataFrame, values: FloatArray) -> None:
-        infinite = np.isinf(values)
-        if infinite.any():
-            row, column = np.argwhere(infinite)[0]
-            raise DataError(
-                f"infinite value in target {self.target_cols[column]!r} at {_place(df[self.id_col], row)}: "
-                "targets must be finite; use NaN for values that were not observed"
-            )
+    def _check_targets(
+        self, df: pd.DataFrame, categorical: Sequence[Hashable] | Mapping[Hashable, Any]
+    ) -> None:
+        check_present(df, self.target_cols, "targets")
+        check_numeric(df, [name for name in self.target_cols if name not in categorical], "target")
+
+    def _read_targets(self, df: pd.DataFrame) -> FloatArray:
+        """Target cells (R, D); labels as their codes, NaN where nothing was observed."""
+        numeric = [name for name in self.target_cols if name not in self.categories]
+        self._check_finite(df, numeric)
+        values = np.empty((len(df), len(self.target_cols)))
+        for d, name in enumerate(self.target_cols):
+            if name in self.categories:
+                values[:, d] = self.categories[name].codes(df[name], lambda row: place(df[self.id_col], row))
+            else:
+                values[:, d] = df[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        return values
+
+    def _read_errors(self, df: pd.DataFrame, values: FloatArray) -> FloatArray | None:
+        """Measurement errors (R, D), 0 for targets without a column and for cells that were not observed."""
+        if not self.error_cols:
+            return None
+        check_present(df, list(self.error_cols.values()), "error_cols")
+        check_numeric(df, list(self.error_cols.values()), "error_cols")
+        errors = np.zeros_like(values)
+        for name, column in self.error_cols.items():
+            d = self.target_cols.index(name)
+            given = df[column].to_numpy(dtype=np.float64, na_value=np.nan)
+            observed = ~np.isnan(values[:, d])
+            wrong = observed & ~(np.isfinite(given) & (given >= 0))
+            if wrong.any():
+                row = int(wrong.argmax())
+                raise DataError(
+                    f"measurement error {column!r} of target {name!r} is {given[row]} at "
+                    f"{place(df[self.id_col], row)}: every observed value needs its standard deviation, 0 or more"
+                )
+            errors[observed, d] = given[observed]
+        return errors
+
+    def _read_paths(
+        self, df: pd.DataFrame, codes: IntArray, at: FloatArray, ids: pd.Index, times: Any
+    ) -> ControlPaths:
+        """Controls of the rows of `df`, and then of `times` where it has them."""
+        check_present(df, self.control_cols, "control_cols")
+        rows = [(codes, at, self._controls(df))]
+        if isinstance(times, pd.DataFrame) and set(self.control_cols) <= set(times.columns):
+            positions = ids.get_indexer(pd.Index(times[self.id_col])).astype(np.int64)
+            known = positions >= 0
+            rows.append((positions[known], self._read_times(times)[known], self._controls(times)[known]))
+        return read_controls(rows, ids, self.control_cols, self.control_interpolation)
+
+    def _controls(self, df: pd.DataFrame) -> FloatArray:
+        check_numeric(df, self.control_cols, "control_cols")
+        self._check_finite(df, self.control_cols)
+        return df[list(self.control_cols)].to_numpy(dtype=np.float64, na_value=np.nan)
+
+    def _check_finite(self, df: pd.DataFrame, columns: Sequence[Hashable]) -> None:
+        for name in columns:
+            infinite = np.isinf(df[name].to_numpy(dtype=np.float64, na_value=np.nan))
+            if infinite.any():
+                what = "target" if name in self.target_cols else "column"
+                raise DataError(
+                    f"infinite value in {what} {name!r} at {place(df[self.id_col], int(infinite.argmax()))}: "
+                    f"{what}s must be finite; use NaN for values that were not observed"
+                )
 
     def _check_observed(self, values: FloatArray) -> None:
         never = np.flatnonzero(np.isnan(values).all(axis=0))
         if len(never):
             names = [self.target_cols[i] for i in never]
             raise DataError(
-                f"never observed (all NaN): target {_some(names)}; leave it out with target_cols= "
+                f"never observed (all NaN): target {some(names)}; leave it out with target_cols= "
                 "or drop the column"
             )
 
 
-def _check_frame(df: object) -> None:
-    if not isinstance(df, pd.DataFrame):
-        raise TypeError(
-            "expected a pandas DataFrame in long format (one row per series and time), "
-            f"got {type(df).__name__}"
-        )
-    if len(df) == 0:
-        raise DataError("the table is empty: expected at least one row per series")
-    _check_columns(df, "table")
-
-
-def _check_columns(df: pd.DataFrame, what: str) -> None:
-    repeated = df.columns[df.columns.duplicated()].unique()
-    if len(repeated):
-        raise DataError(
-            f"duplicated column name in the {what}: {_some(repeated)}; names must be unique: "
-            "rename or drop one of the columns"
-        )
-
-
-def _check_names(id_col: Hashable, time_col: Hashable, target_cols: Sequence[Hashable] | None) -> None:
-    if id_col == time_col:
-        raise ValueError(f"id_col and time_col must differ, both are {id_col!r}")
-    if target_cols is None:
-        return
-    if isinstance(target_cols, str) or not isinstance(target_cols, (Sequence, pd.Index, np.ndarray)):
-        raise ValueError(f"target_cols must be a list of column names or None, got {target_cols!r}")
-    names = list(target_cols)
-    if not names:
-        raise ValueError(
-            "target_cols is empty: name at least one target, or use None for all numeric columns"
-        )
-    if len(set(names)) < len(names) or {id_col, time_col} & set(names):
-        raise ValueError(
-            f"target_cols must name different columns, none of them the id or the time column; got {names}"
-        )
-
-
-def _check_keys(df: pd.DataFrame, id_col: Hashable, time_col: Hashable) -> None:
-    if time_col not in df.columns:
-        raise DataError(
-            f"no time column {time_col!r}; the columns are {list(df.columns)}: name it with time_col="
-            + _hint_of_index(df, time_col)
-        )
-    if id_col not in df.columns:
-        raise DataError(
-            f"no id column {id_col!r}; the columns are {list(df.columns)}: name it with id_col=, or for a "
-            f"single series add one with df.assign({id_col}=0)" + _hint_of_index(df, id_col)
-        )
-
-
-def _hint_of_index(df: pd.DataFrame, name: Hashable) -> str:
-    return f" ({name!r} is in the index: use df.reset_index())" if name in df.index.names else ""
-
-
-def _check_targets(df: pd.DataFrame, targets: tuple[Hashable, ...]) -> None:
-    missing = [name for name in targets if name not in df.columns]
-    if missing:
-        raise DataError(
-            f"no target column {_some(missing)}; the columns are {list(df.columns)}: "
-            "a table needs all targets (NaN where they were not observed)"
-        )
-    for name in targets:
-        if not _is_number(df[name]):
-            raise DataError(
-                f"target {name!r} is not numeric ({df[name].dtype}): convert it with pd.to_numeric(...) "
-                "or leave it out with target_cols="
-            )
-
-
-def _is_number(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(column.dtype)
-
-
-def _numeric_columns(df: pd.DataFrame, roles: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
-    names = tuple(name for name in df.columns if name not in roles and _is_number(df[name]))
-    if not names:
-        kinds = {name: str(df[name].dtype) for name in df.columns}
-        raise DataError(
-            f"no numeric column is left to learn; the columns are {kinds}: convert targets with "
-            "pd.to_numeric(...) or add them"
-        )
-    return names
-
-
-def _factorize(ids: pd.Series) -> tuple[IntArray, pd.Index]:
-    codes, uniques = pd.factorize(ids)
-    if len(codes) and codes.min() < 0:
-        row = int((codes < 0).argmax())
-        raise DataError(f"missing id (NaN) at row {row}: every row needs the id of its series")
-    return codes.astype(np.int64), pd.Index(uniques)
-
-
-def _as_column(times: Any) -> pd.Series:
-    if isinstance(times, SCALARS):
-        times = [times]
-    if not isinstance(times, SEQUENCES):
-        raise TypeError(
-            "times must be a time, a sequence of times (list, array, Index, Series) or a table with the id "
-            f"and the time column, got {type(times).__name__}"
-        )
-    n_axes = getattr(times, "ndim", 1)
-    if n_axes != 1:
-        raise ValueError(f"times must have one dimension, got {n_axes}")
-    return pd.Series(times).reset_index(drop=True)
-
-
-def _place(ids: pd.Series, row: int) -> str:
-    return f"series {_plain(ids.iloc[row])!r}, row {row}"
-
-
-def _plain(name: Any) -> Any:
-    return name.item() if isinstance(name, np.generic) else name
-
-
-def _some(names: Sequence[Any] | pd.Index) -> str:
-    shown = ", ".join(repr(_plain(name)) for name in names[:SHOWN])
-    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+def _check_of_targets(
+    names: Sequence[Hashable] | Mapping[Hashable, Any], targets: Sequence[Hashable], role: str
+) -> None:
+    unknown = [name for name in names if name not in targets]
+    if unknown:
+        raise ValueError(f"{role} names {some(unknown)}, which is no target; the targets are {some(targets)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentode.series.batch import SeriesBatch
+from latentode.series.covariates import CovariateScaler
 from latentode.series.table import FloatArray, SeriesTable
 from latentode.series.variogram import turning_time
 
@@ -94,7 +95,8 @@ class Affine:
     def apply(self, batch: SeriesBatch) -> SeriesBatch:
         """The batch with each series brought to its own level and spread; unobserved cells stay 0."""
         values = (batch.values - self.loc[:, None]) / self.scale[:, None]
-        return replace(batch, values=torch.where(batch.mask, values, torch.zeros_like(values)))
+        errors = None if batch.errors is None else batch.errors / self.scale[:, None]
+        return replace(batch, values=torch.where(batch.mask, values, torch.zeros_like(values)), errors=errors)
 
     def invert(self, x: Tensor) -> Tensor:
         """Globally scaled values (..., N, T, D) of values in each series' own scale."""
@@ -115,15 +117,20 @@ class ValueScaler:
         Model values are (values - loc) / scale.
     within : array (D,)
         Typical standard deviation inside a training series, in model values; 1 unless `kind` is "series".
+    scaled : array (D,), bool
+        False for targets that keep their own values, such as counts and codes of categories.
     """
 
     kind: str
     loc: FloatArray
     scale: FloatArray
     within: FloatArray
+    scaled: NDArray[np.bool_]
 
     @classmethod
-    def fit(cls, table: SeriesTable, kind: str = "standard") -> ValueScaler:
+    def fit(
+        cls, table: SeriesTable, kind: str = "standard", scaled: Sequence[bool] | None = None
+    ) -> ValueScaler:
         """Learn the scaling from training series.
 
         Parameters
@@ -132,6 +139,8 @@ class ValueScaler:
             Training series, or the windows that are trained on.
         kind : str
             One of `SCALERS`.
+        scaled : sequence of D bools, optional
+            As the field of this name; default: all True.
 
         Raises
         ------
@@ -143,7 +152,13 @@ class ValueScaler:
         statistics = [_location(column, _STATISTICS[kind]) for column in table.values.T]
         loc, scale = np.array(statistics, dtype=np.float64).reshape(-1, 2).T
         within = _spread_within(table, loc, scale) if kind == "series" else np.ones_like(loc)
-        return cls(kind, loc, scale, within)
+        which = np.ones(len(loc), dtype=bool) if scaled is None else np.asarray(scaled, dtype=bool)
+        loc, scale, within = (
+            np.where(which, loc, 0.0),
+            np.where(which, scale, 1.0),
+            np.where(which, within, 1.0),
+        )
+        return cls(kind, loc, scale, within, which)
 
     def to_model(self, values: FloatArray) -> FloatArray:
         """Model values (..., D) of the table's values, in float64; NaN stays NaN."""
@@ -174,23 +189,34 @@ class ValueScaler:
         deviation = torch.where(context.mask, values - level[:, None], 0.0)
         prior = PRIOR_CELLS * torch.as_tensor(self.within, device=values.device) ** 2
         spread = torch.sqrt(((deviation**2).sum(dim=1) + prior) / (count + PRIOR_CELLS))
+        scaled = torch.as_tensor(self.scaled, device=values.device)
+        level, spread = torch.where(scaled, level, 0.0), torch.where(scaled, spread, 1.0)
         return Affine(level.to(context.values.dtype), spread.to(context.values.dtype))
 
     def state(self) -> dict[str, Any]:
         """Everything learned, as plain values that JSON can hold."""
-        arrays = {name: getattr(self, name).tolist() for name in ("loc", "scale", "within")}
+        arrays = {name: getattr(self, name).tolist() for name in ("loc", "scale", "within", "scaled")}
         return {"kind": self.kind, **arrays}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> ValueScaler:
         """The scaler that `state()` came from."""
         arrays = {name: np.asarray(state[name], dtype=np.float64) for name in ("loc", "scale", "within")}
-        return cls(state["kind"], **arrays)
+        return cls(state["kind"], **arrays, scaled=np.asarray(state["scaled"], dtype=bool))
 
 
-def scale_table(table: SeriesTable, time_scale: TimeScale, scaler: ValueScaler) -> SeriesTable:
+def scale_table(
+    table: SeriesTable, time_scale: TimeScale, scaler: ValueScaler, covariates: CovariateScaler | None = None
+) -> SeriesTable:
     """The same series in model times and model values, still in float64."""
-    return replace(table, times=time_scale.to_model(table.times), values=scaler.to_model(table.values))
+    if covariates is not None:
+        table = covariates.apply(table, time_scale.to_model)
+    return replace(
+        table,
+        times=time_scale.to_model(table.times),
+        values=scaler.to_model(table.values),
+        errors=None if table.errors is None else table.errors / scaler.scale,
+    )
 
 
 Statistics = tuple[float, float]

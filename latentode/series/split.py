@@ -235,15 +235,9 @@ def _below(limits: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _rows(batch: SeriesBatch, start: Tensor, stop: Tensor, origin: Tensor) -> SeriesBatch:
-    """Rows `start:stop` of each series, padded anew, with times relative to `origin`."""
-    lengths = stop - start
-    position = torch.arange(int(lengths.max()) if len(batch) else 0, device=lengths.device)
-    valid = position < lengths[:, None]  # (N, T)
-    row = start[:, None] + position.minimum(lengths[:, None] - 1)
-    series = torch.arange(len(batch), device=lengths.device)[:, None]
-    mask = batch.mask[series, row] & valid[..., None]
-    values = torch.where(mask, batch.values[series, row], 0.0)
-    return SeriesBatch(batch.times[series, row] - origin[:, None], values, mask, lengths)
+    """Rows `start:stop` of each series, with times relative to `origin`."""
+    rows = batch.rows(start, stop)
+    return replace(rows, times=rows.times - origin[:, None])
 
 
 def _check_fraction(fraction: float) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import ArrayLike, NDArray
+
+from latentode.series.controls import ControlPaths
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -30,6 +34,16 @@ class SeriesTable:
         NaN where nothing was observed. D is 0 in tables of queries.
     rows : array (R,), int64
         Position of each row in the caller's table.
+    errors : array (R, D), float64, optional
+        Standard deviation of the measurement error of each cell, 0 where there is none.
+    row_labels : array (R,), int64, optional
+        Class of each row, -1 where it has none.
+    static : array (N, S), float64, optional
+        Covariates that are constant within a series.
+    paths : ControlPaths, optional
+        Controls of each series, in the unit of `times`.
+    labels : array (N,), int64, optional
+        Class of each series, -1 where it has none.
     """
 
     ids: pd.Index
@@ -37,9 +51,23 @@ class SeriesTable:
     times: FloatArray
     values: FloatArray
     rows: IntArray
+    errors: FloatArray | None = None
+    row_labels: IntArray | None = None
+    static: FloatArray | None = None
+    paths: ControlPaths | None = None
+    labels: IntArray | None = None
 
     @classmethod
-    def from_rows(cls, ids: pd.Index, codes: IntArray, times: FloatArray, values: FloatArray) -> SeriesTable:
+    def from_rows(
+        cls,
+        ids: pd.Index,
+        codes: IntArray,
+        times: FloatArray,
+        values: FloatArray,
+        *,
+        errors: FloatArray | None = None,
+        row_labels: IntArray | None = None,
+    ) -> SeriesTable:
         """Sort rows in any order into series.
 
         Parameters
@@ -52,10 +80,13 @@ class SeriesTable:
             Time of each row.
         values : array (R, D)
             NaN where nothing was observed.
+        errors, row_labels : array (R, D) and (R,), optional
+            As the fields of these names.
         """
         order = np.lexsort((times, codes)).astype(np.int64)  # stable: equal times keep their order
         offsets = offsets_of(np.bincount(codes, minlength=len(ids)))
-        return cls(ids, offsets, times[order], values[order], order)
+        extras = {"errors": _picked(errors, order), "row_labels": _picked(row_labels, order)}
+        return cls(ids, offsets, times[order], values[order], order, **extras)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -97,19 +128,32 @@ class SeriesTable:
     def take_ranges(self, series_index: IntArray, starts: IntArray, stops: IntArray) -> SeriesTable:
         """One new series per range of flat rows `starts:stops`, named after the series at `series_index`."""
         lengths = stops - starts
-        picked = ranges(starts, lengths)
-        return SeriesTable(
-            self.ids.take(series_index),
-            offsets_of(lengths),
-            self.times[picked],
-            self.values[picked],
-            self.rows[picked],
+        rows = self.with_rows(ranges(starts, lengths), offsets_of(lengths))
+        paths = None if self.paths is None else self.paths.take(torch.as_tensor(series_index))
+        return replace(
+            rows,
+            ids=self.ids.take(series_index),
+            static=_picked(self.static, series_index),
+            paths=paths,
+            labels=_picked(self.labels, series_index),
         )
 
     def take_rows(self, keep: NDArray[np.bool_]) -> SeriesTable:
         """All series, each with only the flat rows where `keep` (R,) is True; some may become empty."""
         counts = np.bincount(self.series[keep], minlength=len(self))
-        return SeriesTable(self.ids, offsets_of(counts), self.times[keep], self.values[keep], self.rows[keep])
+        return self.with_rows(keep, offsets_of(counts))
+
+    def with_rows(self, index: NDArray, offsets: IntArray) -> SeriesTable:
+        """The same series with other rows: those at these flat positions (or where a mask is True)."""
+        return replace(
+            self,
+            offsets=offsets,
+            times=self.times[index],
+            values=self.values[index],
+            rows=self.rows[index],
+            errors=_picked(self.errors, index),
+            row_labels=_picked(self.row_labels, index),
+        )
 
     def flatten(self, padded: NDArray) -> NDArray:
         """Rows (R, ...) of an array (N, T, ...) that is padded at the end, T at least the longest series."""
@@ -121,6 +165,10 @@ class SeriesTable:
         restored = np.empty_like(flat)
         restored[self.rows] = flat
         return restored
+
+
+def _picked(array: Any, index: NDArray) -> Any:
+    return None if array is None else array[index]
 
 
 def offsets_of(lengths: NDArray) -> IntArray:

@@ -146,7 +146,7 @@ def test_values_and_spreads_come_back(kind):
 
 
 def test_the_way_back_is_in_double_even_from_single():
-    scaler = ValueScaler("standard", np.array([1.0]), np.array([0.3]), np.ones(1))
+    scaler = ValueScaler("standard", np.array([1.0]), np.array([0.3]), np.ones(1), np.array([True]))
     third = np.float32(1 / 3)
     assert scaler.from_model(np.array([third]))[0] == float(third) * 0.3 + 1.0
     assert scaler.std_from_model(np.array([third]))[0] == float(third) * 0.3

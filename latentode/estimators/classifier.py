@@ -1,0 +1,283 @@
+"""`LatentODEClassifier`: the class of an irregular series, or of each of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from latentode.estimators import labels as of
+from latentode.estimators.base import SeriesEstimator, in_order_of_ids, observed_series
+from latentode.estimators.forecaster import Prediction
+from latentode.estimators.readouts import POSTERIOR_SAMPLES, shared_noise
+from latentode.exceptions import DataError
+from latentode.models.classifier import ClassifyingLatentODE
+from latentode.models.latent_ode import LatentODE
+from latentode.seeding import RandomState
+from latentode.series import SeriesTable
+from latentode.training import Callback
+
+
+class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
+    """Classify irregular time series, or their rows, by the latent state that explains them.
+
+    A latent ODE learns the series themselves, and a small network reads the class off its state; both are trained
+    together, so that series without a label teach, too.
+
+    Good where there are few labels, long gaps and missing cells. Not where a class shows in a detail that hardly changes
+    the series: the state keeps what explains the observations.
+
+    Parameters
+    ----------
+    labels_per : {"series", "row"}, default "series"
+        Whether a series has one label, or each of its rows.
+    class_weight : "balanced", mapping from class to weight, or None, default None
+        As in scikit-learn: "balanced" gives all classes the same total weight.
+    label_weight : float, default 1.0
+        Weight of the cross-entropy of a label beside the bound per observed cell.
+    context : "all", "random" or float in (0, 1), default "all"
+        As in `LatentODERegressor`, but by default everything is read.
+    id_col, time_col, target_cols and all others
+        As in `LatentODERegressor`.
+
+    Attributes
+    ----------
+    classes_ : array (C,)
+        In increasing order, as are the columns of `predict_proba`.
+    classifier_ : latentode.models.classifier.ClassifyingLatentODE
+        The trained torch module; `model_` is the latent ODE in it.
+    history_, layout_, time_scale_, scaler_, covariates_, likelihoods_, best_epoch_, feature_names_in_
+        As in `LatentODERegressor`; `history_` also has the cross-entropy and the accuracy.
+
+    References
+    ----------
+    Rubanova, Chen, Duvenaud (2019), Latent ODEs for Irregularly-Sampled Time Series, section 4.4.
+
+    Examples
+    --------
+    >>> from latentode import LatentODEClassifier
+    >>> from latentode.datasets import make_spirals
+    >>> df = make_spirals(n_series=20, n_obs=20, random_state=0)
+    >>> side = df.groupby("id")["x"].mean() > 0
+    >>> model = LatentODEClassifier(max_epochs=2, random_state=0, verbose=0).fit(df, side)
+    >>> model.predict_proba(df).shape
+    (20, 2)
+    """
+
+    def __init__(
+        self,
+        *,
+        labels_per: str = "series",
+        class_weight: str | Mapping[Any, float] | None = None,
+        label_weight: float = 1.0,
+        id_col: Hashable = "id",
+        time_col: Hashable = "time",
+        target_cols: Sequence[Hashable] | None = None,
+        static_cols: Sequence[Hashable] = (),
+        control_cols: Sequence[Hashable] = (),
+        control_interpolation: str = "linear",
+        error_cols: Mapping[Hashable, Hashable] | None = None,
+        latent_dim: int = 8,
+        hidden_dim: int = 64,
+        depth: int = 2,
+        activation: str = "tanh",
+        encoder_dim: int | None = None,
+        encoder: str | nn.Module = "gru",
+        field: str | nn.Module = "mlp",
+        likelihood: str | Mapping[Hashable, str] = "gaussian",
+        event_times: str | None = None,
+        time_dependent: bool = False,
+        solver: str = "dopri5",
+        rtol: float = 1e-3,
+        atol: float = 1e-4,
+        step_size: float | None = None,
+        gradient: str = "discrete_adjoint",
+        context: str | float = "all",
+        anchor: str = "end",
+        window: Any = None,
+        n_samples: int = 1,
+        kl_weight: float = 1.0,
+        kl_schedule: str = "linear",
+        kl_warmup: float = 0.1,
+        free_bits: float = 0.0,
+        kinetic: float = 0.0,
+        jacobian: float = 0.0,
+        piece_warmup: float = 0.2,
+        max_epochs: int | None = None,
+        batch_size: int = 50,
+        lr: float = 1e-2,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        patience: int | None = None,
+        scaler: str = "standard",
+        callbacks: Iterable[Callback | Callable[[dict[str, Any]], bool | None]] | None = None,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: int = 1,
+    ) -> None:
+        self.labels_per = labels_per
+        self.class_weight = class_weight
+        self.label_weight = label_weight
+        self.id_col = id_col
+        self.time_col = time_col
+        self.target_cols = target_cols
+        self.static_cols = static_cols
+        self.control_cols = control_cols
+        self.control_interpolation = control_interpolation
+        self.error_cols = error_cols
+        self.latent_dim = latent_dim
+        self.hidden_dim = hidden_dim
+        self.depth = depth
+        self.activation = activation
+        self.encoder_dim = encoder_dim
+        self.encoder = encoder
+        self.field = field
+        self.likelihood = likelihood
+        self.event_times = event_times
+        self.time_dependent = time_dependent
+        self.solver = solver
+        self.rtol = rtol
+        self.atol = atol
+        self.step_size = step_size
+        self.gradient = gradient
+        self.context = context
+        self.anchor = anchor
+        self.window = window
+        self.n_samples = n_samples
+        self.kl_weight = kl_weight
+        self.kl_schedule = kl_schedule
+        self.kl_warmup = kl_warmup
+        self.free_bits = free_bits
+        self.kinetic = kinetic
+        self.jacobian = jacobian
+        self.piece_warmup = piece_warmup
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.scaler = scaler
+        self.callbacks = callbacks
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, df: pd.DataFrame, labels: Any) -> LatentODEClassifier:
+        """Learn from a table of series and their labels.
+
+        Parameters
+        ----------
+        df : DataFrame
+            Long table, as in `LatentODERegressor.fit`.
+        labels : mapping, Series, sequence or column name
+            With `labels_per="series"` a mapping or a pandas Series from id to label, or one label per row of `df`, the
+            same in all rows of a series; with "row" one label per row. The name of a column of `df` stands for that
+            column, which is then no target. A missing label (None, NaN) is no label: what was observed is learned from
+            all the same.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            When the table or the labels cannot be used.
+        ValueError
+            When a parameter is out of range.
+        """
+        self._check_parameters()
+        if labels is None:
+            raise ValueError("labels must be given: a mapping from id to label, one label per row, or a column name")
+        column = labels if isinstance(labels, Hashable) and not isinstance(labels, tuple) else None
+        layout = self._infer_layout(df, ignored=() if column not in df.columns else (column,))
+        table = layout.read(df, require_observed=True)
+        if self.labels_per == "series":
+            by_id = of.series_labels(df, labels, self.id_col)
+            found = of.encoded(by_id)
+            codes = pd.Series(found.codes, index=by_id.index)
+            table = replace(table, labels=of.per_series(codes, table))
+        else:
+            found = of.encoded(of.row_labels(df, labels))
+            table = replace(table, row_labels=found.codes[table.rows])
+        weights = torch.as_tensor(of.class_weights(self.class_weight, found), dtype=torch.float32)
+
+        def around(model: LatentODE, generator: torch.Generator) -> nn.Module:
+            return ClassifyingLatentODE(
+                model,
+                self.latent_dim,
+                self.hidden_dim,
+                weights,
+                label_weight=float(self.label_weight),
+                per_row=self.labels_per == "row",
+                generator=generator,
+            )
+
+        self.classifier_ = self._fit_table(layout, observed_series(in_order_of_ids(table)), around)
+        self.classes_ = found.classes
+        self._per_row = self.labels_per == "row"
+        return self
+
+    def predict_proba(self, df: pd.DataFrame) -> pd.DataFrame:
+        """Probability of every class.
+
+        Parameters
+        ----------
+        df : DataFrame
+            Series as in `fit`, trained on or new.
+
+        Returns
+        -------
+        DataFrame
+            One column per class; one row per series, indexed by id, in order of first appearance, or with
+            `labels_per="row"` one row per row of `df`, with its index.
+        """
+        check_is_fitted(self, "classifier_")
+        table = self.layout_.read(df)
+        if self._per_row:
+            return pd.DataFrame(self._of_rows(table), index=df.index, columns=self.classes_)
+        index = table.ids.rename(self.layout_.id_col)
+        return pd.DataFrame(self._of_series(table), index=index, columns=self.classes_)
+
+    def predict(self, df: pd.DataFrame) -> pd.Series:
+        """The most probable class of each series, indexed by id, or of each row, with the index of `df`."""
+        found = self.predict_proba(df)
+        return pd.Series(self.classes_[found.to_numpy().argmax(axis=1)], index=found.index, name="label")
+
+    def score(self, df: pd.DataFrame, labels: Any, sample_weight: None = None) -> float:
+        """Share of right answers among the labels of the series, or rows, of `df`; `labels` as in `fit`."""
+        if sample_weight is not None:
+            raise ValueError("sample_weight must be None: every label counts the same")
+        found = self.predict(df)
+        truth = of.row_labels(df, labels) if self._per_row else of.series_labels(df, labels, self.layout_.id_col)
+        known = truth.notna().to_numpy(dtype=bool)
+        if not known.any():
+            raise DataError("nothing to score: no label is given")
+        return float(np.mean(found.to_numpy()[known] == truth.to_numpy()[known]))
+
+    @torch.no_grad()
+    def _of_series(self, table: SeriesTable) -> NDArray:
+        """Probabilities (N, C) from the states at the anchors."""
+        posterior = self._forecaster.posterior(table)
+        eps = shared_noise(POSTERIOR_SAMPLES, self._latent_dim)(np.arange(len(table)))
+        z0 = posterior.sample(eps).to(self._forecaster.device)
+        return self.classifier_.probabilities(z0).cpu().double().numpy()
+
+    def _of_rows(self, table: SeriesTable) -> NDArray:
+        """Probabilities (R, C) from the states at the rows, in their order."""
+        queries = replace(table, values=np.empty((table.n_rows, 0)), errors=None)
+
+        def readout(model: LatentODE, prediction: Prediction) -> Tensor:
+            return self.classifier_.probabilities(prediction.z)
+
+        noise = shared_noise(POSTERIOR_SAMPLES, self._latent_dim)
+        return self._forecaster.predict(table, queries, noise, readout)
