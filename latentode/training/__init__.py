@@ -3,10 +3,11 @@
 from latentode.training.callbacks import BestWeights, Callback, EarlyStopping, FitState, ProgressBar
 from latentode.training.history import History
 from latentode.training.loss_parts import LossParts
-from latentode.training.schedules import SCHEDULES, constant, linear, one_cycle
+from latentode.training.schedules import KL_SCHEDULES, SCHEDULES, constant, cyclic, linear, one_cycle
 from latentode.training.trainer import NonFiniteLossError, Trainer
 
 __all__ = [
+    "KL_SCHEDULES",
     "SCHEDULES",
     "BestWeights",
     "Callback",
@@ -18,6 +19,7 @@ __all__ = [
     "ProgressBar",
     "Trainer",
     "constant",
+    "cyclic",
     "linear",
     "one_cycle",
 ]
