@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+ACTIVE_VARIANCE = 0.01  # of the posterior mean over series (Burda et al. 2016, section 5.2)
 
 
 class Bound(NamedTuple):
@@ -63,6 +66,56 @@ def elbo(log_lik: Tensor, kl: Tensor, kl_weight: float = 1.0) -> Bound:
     bound = weighted.mean(0) if kl.ndim == 1 else _log_mean_exp(weighted)
     mean_kl = kl if kl.ndim == 1 else kl.mean(0)
     return Bound(-bound.sum(), log_lik.detach().mean(0).sum(), mean_kl.detach().sum())
+
+
+def free_bits_kl(kl_per_dim: Tensor, free_bits: float) -> Tensor:
+    """KL term in which every latent dimension counts for at least `free_bits`, on average over the series.
+
+    A dimension below that costs the same whatever it says, so nothing pushes it back to the prior: good against a
+    posterior that collapses early in training. Above 0 the bound it enters is still one, only looser.
+
+    Parameters
+    ----------
+    kl_per_dim : Tensor (N, L)
+        KL(q || p) of each series and dimension in closed form, as `Normal.kl_per_dim`. The log ratios of the
+        importance-weighted bound have no such parts.
+    free_bits : float
+        Nats per dimension, at least 0; 0 gives the sum over L, unchanged.
+
+    Returns
+    -------
+    Tensor (N,)
+        Its sum over series is N Σ_l max(free_bits, mean_n kl_nl). A dimension below `free_bits` adds that number to
+        every series, without gradient.
+
+    Raises
+    ------
+    ValueError
+        For a negative or non-finite `free_bits`.
+
+    References
+    ----------
+    Kingma et al. (2016), "Improved variational inference with inverse autoregressive flow", appendix C.8.
+    """
+    if not 0 <= free_bits < math.inf:
+        raise ValueError(f"free_bits must be a finite number of nats of at least 0; got {free_bits!r}")
+    if free_bits == 0:  # a mean that rounding brought below 0 must not be replaced
+        return kl_per_dim.sum(-1)
+    free = kl_per_dim.detach().mean(0) < free_bits  # (L,)
+    return torch.where(free, free_bits, kl_per_dim).sum(-1)
+
+
+def active_dims(mean: Tensor) -> Tensor:
+    """Number of latent dimensions that tell series apart, for the history: int64, ().
+
+    Those whose posterior mean (N, L) varies over the series with a variance above 0.01. In a collapsed dimension
+    it hardly moves from the prior's 0; a single series, which differs from nothing, has none.
+
+    References
+    ----------
+    Burda et al. (2016), "Importance weighted autoencoders", section 5.2.
+    """
+    return (mean.detach().var(0, correction=0) > ACTIVE_VARIANCE).sum()
 
 
 def _log_mean_exp(log_weights: Tensor) -> Tensor:

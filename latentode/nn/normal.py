@@ -45,9 +45,13 @@ class Normal(NamedTuple):
         """log q(z) - log p(z) for `z` (K, N, L), p the standard normal prior: (K, N), for the IWAE bound."""
         return self.log_prob(z) - _log_density(z, z.shape[-1])
 
+    def kl_per_dim(self) -> Tensor:
+        """KL(q || N(0, 1)) of each dimension in closed form, (N, L) (Kingma & Welling 2014, appendix B)."""
+        return 0.5 * (self.mean.square() + self.std.square() - 1 - 2 * self.std.log())
+
     def kl(self) -> Tensor:
-        """KL(q || N(0, 1)) in closed form, summed over L: (N,) (Kingma & Welling 2014, appendix B)."""
-        return 0.5 * (self.mean.square() + self.std.square() - 1 - 2 * self.std.log()).sum(-1)
+        """KL(q || N(0, 1)) in closed form, the sum of `kl_per_dim` over L: (N,)."""
+        return self.kl_per_dim().sum(-1)
 
 
 def _log_density(standardised: Tensor, n_dims: int) -> Tensor:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from latentode.models.elbo import elbo
+from latentode.models.elbo import active_dims, elbo, free_bits_kl
 from latentode.nn.normal import Normal
 
 N, L, D = 5, 2, 4
@@ -158,3 +158,41 @@ def test_only_the_loss_carries_gradients():
 def test_shapes_that_do_not_fit_are_refused(lik, kl):
     with pytest.raises(ValueError, match=r"expected log_lik \(K, N\) and kl \(N,\) or \(K, N\), got log_lik"):
         elbo(torch.zeros(lik), torch.zeros(kl))
+
+
+KL_PER_DIM = torch.tensor([[0.1, 3.0, 0.5], [0.3, 1.0, 0.0], [0.2, 2.0, 0.1]])  # means 0.2, 2.0, 0.2
+
+
+def test_free_bits_are_a_floor_under_the_mean_of_every_dimension():
+    for free_bits in (0.05, 0.5, 2.5):
+        kl = free_bits_kl(KL_PER_DIM, free_bits)
+        assert kl.shape == (3,)
+        expected = 3 * sum(max(free_bits, mean) for mean in (0.2, 2.0, 0.2))
+        assert float(kl.sum()) == pytest.approx(expected, rel=1e-6)  # float32
+
+
+def test_no_free_bits_change_nothing():
+    below_zero = torch.full((2, 1), -1e-9)  # what rounding makes of the KL of the prior itself
+    for kl in (KL_PER_DIM, below_zero):
+        assert torch.equal(free_bits_kl(kl, 0.0), kl.sum(-1))
+
+
+def test_nothing_pushes_on_a_dimension_below_the_free_bits():
+    kl = KL_PER_DIM.clone().requires_grad_()
+    free_bits_kl(kl, 0.5).sum().backward()
+    assert torch.equal(kl.grad, torch.tensor([[0.0, 1.0, 0.0]] * 3))
+
+
+@pytest.mark.parametrize("free_bits", [-0.1, float("inf"), float("nan")])
+def test_free_bits_that_make_no_sense_are_refused(free_bits):
+    with pytest.raises(ValueError, match="free_bits must be a finite number of nats of at least 0; got"):
+        free_bits_kl(KL_PER_DIM, free_bits)
+
+
+def test_active_dims_are_those_whose_mean_varies_by_more_than_a_hundredth():
+    # +-s alternating has variance s^2 exactly: 0.0121, 0.0081, 0, 4; a shared offset is no variation
+    spread = torch.tensor([0.11, 0.09, 0.0, 2.0])
+    mean = 5 + torch.tensor([[1.0], [-1.0], [1.0], [-1.0]]) * spread
+    assert active_dims(mean).dtype == torch.int64
+    assert int(active_dims(mean)) == 2
+    assert int(active_dims(mean[:1])) == 0

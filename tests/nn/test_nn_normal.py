@@ -33,6 +33,8 @@ def test_log_prob_sums_over_latent_dimensions(q):
 def test_kl_is_the_closed_form(q):
     prior = Independent(TorchNormal(torch.zeros_like(q.mean), torch.ones_like(q.std)), 1)
     torch.testing.assert_close(q.kl(), kl_divergence(oracle(q), prior), **EXACT)
+    each = kl_divergence(oracle(q).base_dist, prior.base_dist)  # (N, L)
+    torch.testing.assert_close(q.kl_per_dim(), each, **EXACT)
 
 
 def test_kl_of_the_prior_itself_is_zero():
