@@ -106,9 +106,7 @@ class ControlPaths:
 
     def take(self, series: Tensor) -> ControlPaths:
         """The paths at these positions, in that order; nothing is copied but their positions."""
-        return replace(
-            self, shift=self.shift[series], starts=self.starts[series], stops=self.stops[series]
-        )
+        return replace(self, shift=self.shift[series], starts=self.starts[series], stops=self.stops[series])
 
     def to(self, device: torch.device | str) -> ControlPaths:
         """The same paths on another device."""
