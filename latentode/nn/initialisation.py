@@ -45,3 +45,14 @@ def _uniform_(parameter: Tensor, fan: int, generator: torch.Generator) -> None:
     bound = fan**-0.5
     with torch.no_grad():
         parameter.uniform_(-bound, bound, generator=generator)
+
+
+def log_spread(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """n positive numbers from `low` to `high`, increasing: one log-uniform draw from each n-th of the range."""
+    share = (torch.arange(n) + torch.rand(n, generator=generator)) / max(n, 1)
+    return low * (high / low) ** share
+
+
+def inverse_softplus(x: Tensor) -> Tensor:
+    """The number whose softplus is `x` > 0."""
+    return x.expm1().log()

@@ -1,14 +1,15 @@
-"""Vector fields of the latent differential equation dz/dt = f(t, z)."""
+"""A multilayer perceptron as vector field."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from latentode.nn.fields.field import Field
 from latentode.nn.mlp import MLP
 
 
-class MLPField(nn.Module):
+class MLPField(Field):
     """A multilayer perceptron as vector field.
 
     Good for most dynamics on spans comparable to training; nothing bounds its growth far beyond them.
@@ -25,6 +26,8 @@ class MLPField(nn.Module):
         A name of `latentode.nn.mlp.ACTIVATIONS`; smooth ones let the solver take longer steps.
     time_dependent : bool, default False
         Whether the field also sees t.
+    n_static, n_controls : int, default 0
+        S and C, the static covariates and controls that the field sees.
     generator : torch.Generator, optional
         Source of the first weights; None takes fresh entropy.
 
@@ -41,29 +44,18 @@ class MLPField(nn.Module):
         depth: int = 2,
         activation: str = "tanh",
         time_dependent: bool = False,
+        n_static: int = 0,
+        n_controls: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        self.latent_dim = latent_dim
         self.time_dependent = time_dependent
-        n_in = latent_dim + int(time_dependent)
-        self.mlp = MLP(n_in, hidden_dim, latent_dim, depth=depth, activation=activation, generator=generator)
+        self.n_static, self.n_controls = n_static, n_controls
+        self.mlp = MLP(
+            self.n_seen, hidden_dim, latent_dim, depth=depth, activation=activation, generator=generator
+        )
 
-    def forward(self, t: Tensor, z: Tensor) -> Tensor:
-        """Derivative of the state.
-
-        Parameters
-        ----------
-        t : Tensor (N,)
-            The clock of each series, in the model's unit of time.
-        z : Tensor (N, L)
-
-        Returns
-        -------
-        Tensor (N, L)
-        """
-        if self.time_dependent:
-            z = torch.cat([z, t.to(z.dtype)[:, None]], dim=-1)
-        return self.mlp(z)
-
-
-FIELDS = {"mlp": MLPField}
+    def forward(self, t: Tensor, z: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """MLP([z, t, inputs]), as `Field.forward`."""
+        return self.mlp(self.seen(t, z, inputs))

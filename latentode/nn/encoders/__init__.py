@@ -1,0 +1,8 @@
+"""Recognition networks: from a series' observations to the posterior of its latent state."""
+
+from latentode.nn.encoders.gru import GRUEncoder
+from latentode.nn.encoders.head import INITIAL_STD, STD_FLOOR, PosteriorHead
+
+ENCODERS = {"gru": GRUEncoder}
+
+__all__ = ["ENCODERS", "INITIAL_STD", "STD_FLOOR", "GRUEncoder", "PosteriorHead"]
