@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from latentode.solve import solve_ivp
 
 __version__ = "0.1.0"
-__all__ = ["LatentODEClassifier", "LatentODERegressor", "odeint", "odeint_adjoint", "odeint_event", "solve_ivp"]
+__all__ = [
+    "LatentODEClassifier",
+    "LatentODERegressor",
+    "odeint",
+    "odeint_adjoint",
+    "odeint_event",
+    "solve_ivp",
+]
 
 _HOMES = {
     "LatentODEClassifier": "latentode.estimators",

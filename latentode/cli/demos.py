@@ -37,7 +37,7 @@ class ForecastTables:
     @classmethod
     def of(cls, model: LatentODERegressor, known: pd.DataFrame, asked: pd.DataFrame) -> ForecastTables:
         keys = asked[["id", "time"]]
-        lower, upper = ends_of(model.predict_interval(known, keys), model.layout_)
+        lower, upper = ends_of(model.predict_interval(known, keys), model.layout_, model.layout_.target_cols)
         return cls(model.predict(known, keys), lower, upper)
 
     def coverage(self, truth: pd.DataFrame) -> float:

@@ -94,11 +94,15 @@ class SeriesEstimator(BaseEstimator):
         generator = torch_generator(rng)
         model = self._build(layout, likelihoods, data, generator)
         trained = around(model, generator).to(device)
-        options = LossOptions(self.n_samples, float(self.free_bits), float(self.kinetic), float(self.jacobian))
+        options = LossOptions(
+            self.n_samples, float(self.free_bits), float(self.kinetic), float(self.jacobian)
+        )
         objective = Objective(trained, data.scaler, self._share(), self.anchor, options, device)
         if isinstance(self.encoder, nn.Module):
             _, batch = next(iter(SeriesLoader(data.train, self.batch_size, shuffle=False)))
-            check_encoder(model, objective.piece(batch, torch_generator(np.random.default_rng(0))), self.latent_dim)
+            check_encoder(
+                model, objective.piece(batch, torch_generator(np.random.default_rng(0))), self.latent_dim
+            )
         history = train(
             data,
             objective,

@@ -32,8 +32,8 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
     A latent ODE learns the series themselves, and a small network reads the class off its state; both are trained
     together, so that series without a label teach, too.
 
-    Good where there are few labels, long gaps and missing cells. Not where a class shows in a detail that hardly changes
-    the series: the state keeps what explains the observations.
+    Good where there are few labels, long gaps and missing cells. Not where a class shows in a detail that hardly
+    changes the series: the state keeps what explains the observations.
 
     Parameters
     ----------
@@ -71,6 +71,8 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
     >>> model.predict_proba(df).shape
     (20, 2)
     """
+
+    classifier_: ClassifyingLatentODE
 
     def __init__(
         self,
@@ -197,7 +199,9 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         """
         self._check_parameters()
         if labels is None:
-            raise ValueError("labels must be given: a mapping from id to label, one label per row, or a column name")
+            raise ValueError(
+                "labels must be given: a mapping from id to label, one label per row, or a column name"
+            )
         column = labels if isinstance(labels, Hashable) and not isinstance(labels, tuple) else None
         layout = self._infer_layout(df, ignored=() if column not in df.columns else (column,))
         table = layout.read(df, require_observed=True)
@@ -222,7 +226,9 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
                 generator=generator,
             )
 
-        self.classifier_ = self._fit_table(layout, observed_series(in_order_of_ids(table)), around)
+        trained = self._fit_table(layout, observed_series(in_order_of_ids(table)), around)
+        assert isinstance(trained, ClassifyingLatentODE)
+        self.classifier_ = trained
         self.classes_ = found.classes
         self._per_row = self.labels_per == "row"
         return self
@@ -258,7 +264,9 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         if sample_weight is not None:
             raise ValueError("sample_weight must be None: every label counts the same")
         found = self.predict(df)
-        truth = of.row_labels(df, labels) if self._per_row else of.series_labels(df, labels, self.layout_.id_col)
+        truth = (
+            of.row_labels(df, labels) if self._per_row else of.series_labels(df, labels, self.layout_.id_col)
+        )
         known = truth.notna().to_numpy(dtype=bool)
         if not known.any():
             raise DataError("nothing to score: no label is given")

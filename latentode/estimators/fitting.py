@@ -272,7 +272,9 @@ def train(
         weight = kl_weight * KL_SCHEDULES[kl_schedule]((epoch - 1) / max(epochs - 1, 1), kl_warmup)
         longest = linear(epoch - 1, piece_warmup * epochs, start=SHORTEST_PIECE)
         found = objective(batch, weight, generator, longest)
-        return Scheduled(found.total, {**found.parts, "kl_weight": weight, "longest_piece": longest}, found.weight)
+        return Scheduled(
+            found.total, {**found.parts, "kl_weight": weight, "longest_piece": longest}, found.weight
+        )
 
     def validation_loss(batch: SeriesBatch, epoch: int) -> LossParts:
         assert fixed is not None

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentode.models.latent_ode import LatentODE, inputs_of
-from latentode.nn.likelihoods import Likelihood
 from latentode.nn.normal import Normal
 from latentode.series import (
     Affine,

@@ -106,7 +106,11 @@ class ForecastsMixin:
             When no target has classes.
         """
         keys, table, queries = self._read(df, times)
-        names = [name for name in self.layout_.target_cols if self.likelihoods_[name] in ("bernoulli", "categorical")]
+        names = [
+            name
+            for name in self.layout_.target_cols
+            if self.likelihoods_[name] in ("bernoulli", "categorical")
+        ]
         if not names:
             raise AttributeError(
                 f"no target has classes; the likelihoods are {self.likelihoods_}: name those that have with "

@@ -47,7 +47,7 @@ def row_labels(df: pd.DataFrame, labels: Any) -> pd.Series:
 def series_labels(df: pd.DataFrame, labels: Any, id_col: Hashable) -> pd.Series:
     """One label per series of `df`, indexed by id; NaN where a series has none.
 
-    `labels` may be a mapping or a Series from id to label, or what `row_labels` takes, the same in all rows of a series.
+    `labels` is a mapping or a Series from id to label, or what `row_labels` takes, the same in all rows of a series.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def series_labels(df: pd.DataFrame, labels: Any, id_col: Hashable) -> pd.Series:
     if len(twice):
         found = pairs["label"][pairs["id"] == twice.iloc[0]].tolist()
         raise DataError(
-            f"series {twice.iloc[0]!r} has the labels {found}: give each series one, or use labels_per=\"row\""
+            f'series {twice.iloc[0]!r} has the labels {found}: give each series one, or use labels_per="row"'
         )
     return pairs.set_index("id")["label"].reindex(ids)
 
@@ -110,9 +110,7 @@ def per_series(codes: pd.Series, table: SeriesTable) -> NDArray[np.int64]:
     return codes.reindex(table.ids).to_numpy(dtype=np.int64)
 
 
-def class_weights(
-    class_weight: str | Mapping[Any, float] | None, labels: Labels
-) -> NDArray[np.float64]:
+def class_weights(class_weight: str | Mapping[Any, float] | None, labels: Labels) -> NDArray[np.float64]:
     """Weight of each class (C,), as scikit-learn defines `class_weight`.
 
     Raises

@@ -58,9 +58,7 @@ def categorical_columns(likelihood: str | Mapping[Hashable, str], target_cols: A
     return [target for target, name in named_likelihoods(likelihood).items() if name == "categorical"]
 
 
-def likelihood_names(
-    likelihood: str | Mapping[Hashable, str], layout: TableLayout
-) -> dict[Hashable, str]:
+def likelihood_names(likelihood: str | Mapping[Hashable, str], layout: TableLayout) -> dict[Hashable, str]:
     """The likelihood of every target; those that a mapping leaves out are Gaussian.
 
     Raises
@@ -73,8 +71,8 @@ def likelihood_names(
     unknown = [target for target in named if target not in layout.target_cols]
     if unknown:
         raise ValueError(
-            f"likelihood names {unknown[0]!r}, which is no target{did_you_mean(unknown[0], map(str, layout.target_cols))}; "
-            f"the targets are {list(layout.target_cols)}"
+            f"likelihood names {unknown[0]!r}, which is no target"
+            f"{did_you_mean(unknown[0], map(str, layout.target_cols))}; the targets are {list(layout.target_cols)}"
         )
     default = likelihood if isinstance(likelihood, str) else DEFAULT_LIKELIHOOD
     names = {target: named.get(target, default) for target in layout.target_cols}

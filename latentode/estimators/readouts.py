@@ -85,7 +85,7 @@ def quantiles(levels: Sequence[float]) -> Readout:
 
 
 def draws(noise: bool, generator: torch.Generator, categorical: Sequence[int] = ()) -> Readout:
-    """Read-out of one observation per draw, (K, n, Q, D); without `noise` its mean, of a category its likeliest code."""
+    """Read-out of one observation per draw, (K, n, Q, D); without `noise` its mean, of a category its mode."""
 
     def read(model: LatentODE, prediction: Prediction) -> Tensor:
         params = prediction.params

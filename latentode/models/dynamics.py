@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from latentode.nn.inputs import Inputs
+from latentode.nn.point_process import Intensity
 
 
 def slope(field: nn.Module, t: Tensor, z: Tensor, inputs: Tensor | None) -> Tensor:
@@ -28,7 +29,7 @@ class Dynamics:
         (t (n,), z (n, L)) or (t, z, inputs (n, S + C)) -> dz/dt (n, L).
     latent_dim : int
         L.
-    intensity : nn.Module, optional
+    intensity : Intensity, optional
         z (n, L) -> log rates (n, E) of events; their integral is solved with the state.
     inputs : Inputs, optional
         Of the N series.
@@ -36,7 +37,7 @@ class Dynamics:
 
     field: nn.Module
     latent_dim: int
-    intensity: nn.Module | None
+    intensity: Intensity | None
     inputs: Inputs | None
 
     def __call__(self, t: Tensor, state: Tensor) -> Tensor:
@@ -50,7 +51,9 @@ class Dynamics:
 
     def _series(self, state: Tensor) -> Tensor:
         assert self.inputs is not None
-        position = state[:, -1].detach().nan_to_num()  # a state that blew up has no position, and no use for one
+        position = (
+            state[:, -1].detach().nan_to_num()
+        )  # a state that blew up has no position, and no use for one
         return position.round().long().clamp(0, len(self.inputs) - 1)
 
     def first_state(self, z0: Tensor) -> Tensor:
@@ -58,7 +61,7 @@ class Dynamics:
         n_samples, n_series, _ = z0.shape
         n_processes = 0 if self.intensity is None else self.intensity.n_processes
         position = torch.arange(n_series, dtype=z0.dtype, device=z0.device).expand(n_samples, -1)[..., None]
-        return torch.cat([z0, z0.new_zeros(n_samples, n_series, int(n_processes)), position], dim=-1).flatten(0, 1)
+        return torch.cat([z0, z0.new_zeros(n_samples, n_series, n_processes), position], dim=-1).flatten(0, 1)
 
     def parameters(self) -> list[Tensor]:
         """What the state depends on."""

@@ -147,7 +147,10 @@ class LatentODE(nn.Module):
         known = torch.cat(rows, dim=-1)
         real = (~context.padding)[..., None].expand_as(known)
         return self.encoder(
-            context.times, torch.cat([values, known], dim=-1), torch.cat([mask, real], dim=-1), context.lengths
+            context.times,
+            torch.cat([values, known], dim=-1),
+            torch.cat([mask, real], dim=-1),
+            context.lengths,
         )
 
     def trajectory(
@@ -284,12 +287,15 @@ class LatentODE(nn.Module):
 
     def _event_log_lik(self, at_rows: Trajectory, target: SeriesBatch) -> Tensor:
         """Log likelihood (K, N) of the times of the rows after the first one of each series."""
-        assert self.intensity is not None and at_rows.expected_events is not None
+        assert self.intensity is not None
+        assert at_rows.expected_events is not None
         observed = target.mask
         if self.intensity.n_processes == 1:  # rows, whatever was observed in them
             observed = observed.any(dim=-1, keepdim=True)
         later = torch.arange(observed.shape[1], device=observed.device)[None, :, None] > 0
-        expected = at_rows.expected_events[:, :, -1] - at_rows.expected_events[:, :, 0]  # padding repeats the last time
+        expected = (
+            at_rows.expected_events[:, :, -1] - at_rows.expected_events[:, :, 0]
+        )  # padding repeats the last time
         return poisson_log_lik(self.intensity(at_rows.z), observed & later, expected)
 
     def _penalties(
@@ -309,7 +315,9 @@ class LatentODE(nn.Module):
         if inputs is not None:
             series = torch.arange(n_series, device=z.device).repeat_interleave(n_times).repeat(n_samples)
             at = inputs.at(series, times.flatten().repeat(n_samples))
-        return penalties(self.field, t.to(z.dtype), z.reshape(-1, latent_dim), at, generator, jacobian=jacobian)
+        return penalties(
+            self.field, t.to(z.dtype), z.reshape(-1, latent_dim), at, generator, jacobian=jacobian
+        )
 
 
 def inputs_of(batch: SeriesBatch, origin: Tensor) -> Inputs | None:
@@ -369,5 +377,6 @@ def build_latent_ode(
     decoded = decoder(latent_dim, hidden_dim, likelihood.n_out, activation=activation, generator=generator)
     intensity = None
     if event_rates:
-        intensity = Intensity(latent_dim, hidden_dim, len(event_rates), level=event_rates, generator=generator)
+        level = torch.tensor(event_rates)
+        intensity = Intensity(latent_dim, hidden_dim, len(event_rates), level=level, generator=generator)
     return LatentODE(encoder, field, decoded, likelihood, options, intensity)

@@ -30,7 +30,13 @@ def jacobian_norm(speed: Tensor, z: Tensor, probe: Tensor) -> Tensor:
 
 
 def penalties(
-    field: nn.Module, t: Tensor, z: Tensor, inputs: Tensor | None, generator: torch.Generator, *, jacobian: bool
+    field: nn.Module,
+    t: Tensor,
+    z: Tensor,
+    inputs: Tensor | None,
+    generator: torch.Generator,
+    *,
+    jacobian: bool,
 ) -> dict[str, Tensor]:
     """Means over the given states, of the kinetic energy and, where wanted, of the Jacobian norm.
 

@@ -60,6 +60,7 @@ class Intensity(nn.Module):
         level: float | Tensor = 1.0,
     ) -> None:
         super().__init__()
+        self.n_processes = n_processes
         self.mlp = MLP(latent_dim, hidden_dim, n_processes, depth=depth, generator=generator)
         last = self.mlp.layers[-1]
         assert isinstance(last, nn.Linear)
