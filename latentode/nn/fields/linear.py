@@ -161,9 +161,8 @@ class LinearField(Field):
         forced = self._pieces(bias, asked, inputs, start).response(damping, frequency, asked)
         at_zero, forced = forced.to(z0.dtype.to_complex()).split([1, times.shape[1]], dim=1)
         clock = times[..., None]
-        free = exponential(-damping[:, None] * clock, -frequency[:, None] * clock).to(
-            forced.dtype
-        )  # (N, T, P)
+        free = exponential(-damping[:, None] * clock, -frequency[:, None] * clock)  # (N, T, P)
+        free = free.to(forced.dtype)
         states = free * (self._modal(z0)[:, :, None] - at_zero) + forced
         return torch.view_as_real(states).flatten(-2)[..., : self.latent_dim]
 
