@@ -63,7 +63,7 @@ TABLES = {
         lambda df: df.assign(x="high"),
         {"target_cols": ["x", "y"]},
         DataError,
-        "target 'x' is not numeric (str): convert it with pd.to_numeric(...) or leave it out with target_cols=",
+        "target 'x' is not numeric (str): convert it with pd.to_numeric(...), leave it out with target_cols=",
     ),
     "no numeric target": (
         lambda df: df[["id", "time"]].assign(x="high"),

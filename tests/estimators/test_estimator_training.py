@@ -11,6 +11,7 @@ from small_models import OTHER_STEPS, assert_same_weights, numbers, small, spira
 from latentode.estimators import fitting
 from latentode.exceptions import SolverError
 from latentode.gradients import GRADIENTS
+from latentode.models.latent_ode import LossOptions
 from latentode.solvers import SOLVERS
 from latentode.training import Callback
 
@@ -180,7 +181,7 @@ def test_validation_losses_of_one_model_are_the_same_each_time(table):
 def test_the_history_shows_the_parts_of_the_bound(table):
     model = small(kl_weight=2.0, kl_warmup=0.5, max_epochs=8).fit(table)
     history = model.history_
-    np.testing.assert_allclose(history["train_kl_weight"], np.minimum(np.arange(8) / 4, 1) * 2.0)
+    np.testing.assert_allclose(history["train_kl_weight"], np.minimum(np.arange(8) / 3.5, 1) * 2.0)
     bound = -history["train_log_lik"] + history["train_kl_weight"] * history["train_kl"]
     np.testing.assert_allclose(history["train_loss"], bound, rtol=1e-4)
     full = -history["validation_log_lik"] + 2.0 * history["validation_kl"]
@@ -246,7 +247,8 @@ def test_a_progress_bar_with_verbose(verbose, table, capfd):
 def test_statistics_come_from_training_series_alone(table):
     """Values of the series that are held out reach neither scale nor weights."""
     rng = np.random.default_rng
-    arguments = {"scaler": "standard", "window": None, "validation_fraction": 0.25}
+    arguments = {"scaler": "standard", "window": None, "validation_fraction": 0.25, "scaled": [True, True]}
+    arguments["static_cols"] = []
     layout = small(max_epochs=1).fit(table).layout_
     data = fitting.prepare(layout.read(table), rng=rng(0), **arguments)
     held_out = set(data.validation.ids)
@@ -297,7 +299,13 @@ def test_the_objective_sees_pieces_in_the_scale_of_their_context(table):
     """`scaler="series"`: level and spread of a piece are those of what the encoder reads."""
     layout = small(max_epochs=1).fit(table).layout_
     data = fitting.prepare(
-        layout.read(table), scaler="series", window=None, validation_fraction=0, rng=np.random.default_rng(0)
+        layout.read(table),
+        scaler="series",
+        scaled=[True, True],
+        static_cols=[],
+        window=None,
+        validation_fraction=0,
+        rng=np.random.default_rng(0),
     )
     seen = []
 
@@ -305,11 +313,11 @@ def test_the_objective_sees_pieces_in_the_scale_of_their_context(table):
         def loss(self, piece, **arguments):
             seen.append((piece, arguments))
 
-    objective = fitting.Objective(Recorder(), data.scaler, 0.5, "end", 3, torch.device("cpu"))
+    objective = fitting.Objective(Recorder(), data.scaler, 0.5, "end", LossOptions(3), torch.device("cpu"))
     for batch in fitting.Batches(data.train, 12, None, np.random.default_rng(0)):
         objective(batch, 0.7, torch.Generator())
     ((piece, arguments),) = seen
-    assert (arguments["n_samples"], arguments["kl_weight"]) == (3, 0.7)
+    assert (arguments["options"].n_samples, arguments["kl_weight"]) == (3, 0.7)
     count = piece.context.mask.sum(1)
     torch.testing.assert_close(piece.context.values.sum(1) / count, torch.zeros(12, 2), rtol=0, atol=1e-5)
     assert (piece.context.lengths < piece.target.lengths).all()

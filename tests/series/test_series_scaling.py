@@ -196,7 +196,7 @@ def test_series_moves_with_a_drifting_series():
     table = random_table()
     scaler = ValueScaler.fit(table, "series")
     batch = pad(scale_table(table, TimeScale.fit(table), scaler), dtype=torch.float64)
-    lower = ValueScaler("series", scaler.loc - 1e3, scaler.scale, scaler.within)
+    lower = ValueScaler("series", scaler.loc - 1e3, scaler.scale, scaler.within, scaler.scaled)
     drifted = pad(scale_table(table, TimeScale.fit(table), lower), dtype=torch.float64)
     ours, theirs = scaler.affine(batch).apply(batch), scaler.affine(drifted).apply(drifted)
     np.testing.assert_allclose(theirs.values, ours.values, atol=1e-6)  # 1e3 / 1e-3 leaves ten digits
