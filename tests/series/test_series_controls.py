@@ -52,7 +52,7 @@ def test_a_path_is_the_interpolant_of_its_own_knots_and_constant_beyond_them(int
 
 
 def test_taken_series_keep_their_paths_and_may_share_one():
-    made, knots, _ = paths()
+    made, _, _ = paths()
     at = torch.tensor([0.3, 1.2, 4.0], dtype=torch.float64)
     taken = made.take(torch.tensor([2, 2, 0])).take(torch.tensor([1, 2, 0]))
     expected = made.at(torch.tensor([2, 0, 2]), at)
