@@ -112,7 +112,8 @@ class ODERNNEncoder(nn.Module):
     def _read(self, times: Tensor, values: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
         """States after the last row read, (N, H), of series in the order of falling length."""
         valid, order = reading_order(lengths, times.shape[1], self.backwards)
-        sizes = valid.sum(0).tolist()  # of each step: how many series, the longest ones, still have a row
+        # of each step: how many series, the longest ones, still have a row
+        sizes = [n for n in valid.sum(0).tolist() if n]
         step, series = valid.T.nonzero(as_tuple=True)  # the R rows that there are, step after step
         row = order[series, step]
         gaps = gaps_between(times.gather(1, order), valid, self.backwards)[series, step]
@@ -123,7 +124,7 @@ class ODERNNEncoder(nn.Module):
             if n < len(h):
                 h, shorter = h.tensor_split([n])
                 finished.append(shorter)
-            if j and n:
+            if j:
                 h = self._flowed(h, *span)
             h = self._updated(h, gates, candidate)
         return torch.cat([h, *reversed(finished)])
