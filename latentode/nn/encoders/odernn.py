@@ -112,7 +112,8 @@ class ODERNNEncoder(nn.Module):
     def _read(self, times: Tensor, values: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
         """States after the last row read, (N, H), of series in the order of falling length."""
         valid, order = reading_order(lengths, times.shape[1], self.backwards)
-        sizes = valid.sum(0).tolist()  # of each step: how many series, the longest ones, still have a row
+        # of each step: how many series, the longest ones, still have a row
+        sizes = [n for n in valid.sum(0).tolist() if n]
         step, series = valid.T.nonzero(as_tuple=True)  # the R rows that there are, step after step
         row = order[series, step]
         gaps = gaps_between(times.gather(1, order), valid, self.backwards)[series, step]
@@ -123,7 +124,7 @@ class ODERNNEncoder(nn.Module):
             if n < len(h):
                 h, shorter = h.tensor_split([n])
                 finished.append(shorter)
-            if j and n:
+            if j:
                 h = self._flowed(h, *span)
             h = self._updated(h, gates, candidate)
         return torch.cat([h, *reversed(finished)])
@@ -131,7 +132,8 @@ class ODERNNEncoder(nn.Module):
     def _reading(self, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """What R rows add to the gates (R, 2 H) and to the candidate (R, H), in one product for all of them."""
         cells = torch.cat([torch.where(mask, values, 0.0), mask.to(values.dtype)], dim=-1)
-        read = functional.linear(cells, self.gru.weight_ih_l0, self.gru.bias_ih_l0)
+        weight, _, bias, _ = self.gru.all_weights[0]
+        read = functional.linear(cells, weight, bias)
         reset, update, candidate = read.chunk(3, dim=-1)
         # An update gate held wide open keeps the state to the last bit, in the loop at no cost.
         update = update.masked_fill(~mask.any(-1, keepdim=True), math.inf)
@@ -140,7 +142,8 @@ class ODERNNEncoder(nn.Module):
     def _updated(self, h: Tensor, gates: Tensor, candidate: Tensor) -> Tensor:
         """The GRU cell on the states (n, H) of the series that have a row (Cho et al. 2014, as torch has it)."""
         width = h.shape[1]
-        recurrent = functional.linear(h, self.gru.weight_hh_l0, self.gru.bias_hh_l0)
+        _, weight, _, bias = self.gru.all_weights[0]
+        recurrent = functional.linear(h, weight, bias)
         own_gates, own_candidate = recurrent.split([2 * width, width], dim=-1)
         reset, update = (gates + own_gates).sigmoid().chunk(2, dim=-1)
         return torch.lerp(torch.addcmul(candidate, reset, own_candidate).tanh(), h, update)
