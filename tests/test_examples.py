@@ -15,7 +15,10 @@ import pytest
 from matplotlib import pyplot as plt
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-SCRIPTS = sorted(EXAMPLES.rglob("*.py"))
+FILES = sorted(EXAMPLES.rglob("*.py"))
+SCRIPTS = [
+    path for path in FILES if "__main__" in path.read_text()
+]  # the others are imported by scripts beside them
 PACKAGE = EXAMPLES.parent / "latentode"
 DOCTESTED = [
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
@@ -34,12 +37,19 @@ def load(path: Path) -> ModuleType:
 
 
 @pytest.fixture(params=SCRIPTS, ids=lambda path: str(path.relative_to(EXAMPLES)))
-def script(request):
+def script(request, monkeypatch):
+    monkeypatch.syspath_prepend(request.param.parent)  # as when it is run by command
     return load(request.param)
 
 
 def test_there_are_examples():
     assert SCRIPTS
+
+
+def test_every_file_is_a_script_or_serves_one():
+    scripts = [path.read_text() for path in SCRIPTS]
+    for path in set(FILES) - set(SCRIPTS):
+        assert any(f"from {path.stem} import" in script for script in scripts), f"nothing uses {path}"
 
 
 def test_main_has_a_quick_form(script):
