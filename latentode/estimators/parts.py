@@ -16,6 +16,7 @@ from latentode.models.latent_ode import LatentODE
 from latentode.nn.likelihoods import LIKELIHOODS
 from latentode.nn.normal import Normal
 from latentode.series import SeriesTable, TableLayout
+from latentode.series.columns import plain
 from latentode.series.split import Piece
 
 DEFAULT_LIKELIHOOD = "gaussian"
@@ -105,7 +106,7 @@ def check_values(table: SeriesTable, names: Mapping[Hashable, str]) -> None:
         if wrong.any():
             row = int(wrong.argmax())
             raise DataError(
-                f"target {target!r} is {column[row]:g} in series {table.ids[table.series[row]]!r} (row "
+                f"target {target!r} is {column[row]:g} in series {plain(table.ids[table.series[row]])!r} (row "
                 f"{table.rows[row]}), but likelihood {name!r} needs {expected}"
             )
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from latentode.exceptions import SolverError
 from latentode.models.dynamics import Dynamics
 from latentode.models.elbo import active_dims, elbo, free_bits_kl
 from latentode.models.regularisation import penalties
@@ -185,7 +186,7 @@ class LatentODE(nn.Module):
         start = origin if getattr(self.field, "time_dependent", False) else torch.zeros_like(origin)
         flow = getattr(self.field, "flow", None)
         if flow is not None and self.intensity is None:
-            return Trajectory(flow(z0, times, inputs, start), None, times.new_zeros(n_series))
+            return Trajectory(_finite(flow(z0, times, inputs, start), names), None, times.new_zeros(n_series))
         dynamics = Dynamics(
             self.field,
             latent_dim,
@@ -318,6 +319,19 @@ class LatentODE(nn.Module):
         return penalties(
             self.field, t.to(z.dtype), z.reshape(-1, latent_dim), at, generator, jacobian=jacobian
         )
+
+
+def _finite(z: Tensor, names: Sequence[object] | None) -> Tensor:
+    """States (K, N, T, L) of a flow, refused where they left what floating point can hold."""
+    lost = torch.nonzero(~torch.isfinite(z.detach()).all(-1).all(-1).all(0))[:, 0].tolist()
+    if lost:
+        name = lost[0] if names is None else names[lost[0]]
+        others = f" (and {len(lost) - 1} more series)" if len(lost) > 1 else ""
+        raise SolverError(
+            f"series {name!r}{others}: the states are not finite. What decays forwards in time grows without bound "
+            'backwards: ask for times less far before the observations, or use anchor="start"'
+        )
+    return z
 
 
 def inputs_of(batch: SeriesBatch, origin: Tensor) -> Inputs | None:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from latentode.exceptions import DataError
+from latentode.series.columns import plain
 from latentode.series.controls import ControlPaths
 from latentode.series.table import FloatArray, IntArray, SeriesTable, offsets_of
 
@@ -34,7 +35,7 @@ def read_static(df: pd.DataFrame, columns: Sequence[Hashable], codes: IntArray, 
         if changed.any():
             row = int(changed.argmax())
             raise DataError(
-                f"static column {name!r} changes within series {ids[codes[row]]!r}: {values[row]:g} at row {row}, "
+                f"static column {name!r} changes within series {plain(ids[codes[row]])!r}: {values[row]:g} at row {row}, "
                 f"{static[codes[row], s]:g} elsewhere; make it a target, or a control if it is known in the future"
             )
     return static
@@ -94,7 +95,7 @@ def _filled(
         given = ~np.isnan(part)
         if not given.any():
             raise DataError(
-                f"series {ids[i]!r} has no value of the control {name!r}: a control must be known, at least once, for "
+                f"series {plain(ids[i])!r} has no value of the control {name!r}: a control must be known, at least once, for "
                 "every series"
             )
         if interpolation == "linear":
@@ -171,7 +172,7 @@ class CovariateScaler:
         if surprising.any():
             series, column = np.argwhere(surprising)[0]
             raise DataError(
-                f"series {ids[series]!r} has no value of the static column {self.columns[column]!r}, which every "
+                f"series {plain(ids[series])!r} has no value of the static column {self.columns[column]!r}, which every "
                 "series of the training had: give its value (one row of the series is enough)"
             )
         scaled = np.where(missing, 0.0, (static - self.static_loc) / self.static_scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ import torch
 from scipy import integrate
 from torch import nn
 
+from latentode.exceptions import SolverError
 from latentode.gradients import GRADIENTS
 from latentode.models.latent_ode import LatentODE, LossOptions, SolveOptions, inputs_of
 from latentode.models.regularisation import penalties
 from latentode.nn.decoders import MLPDecoder
 from latentode.nn.encoders import GRUEncoder
+from latentode.nn.fields import LinearField
 from latentode.nn.likelihoods import GaussianLikelihood
 from latentode.nn.normal import Normal
 from latentode.series import ControlPaths, SeriesBatch, cut_pieces
@@ -128,7 +131,7 @@ def pushed_by_hand(one: SeriesBatch, series: int, z0: np.ndarray, at: float, cal
         at,
     ]
     ends = sorted(set(ends), reverse=at < 0)
-    for begin, end in zip(ends, ends[1:]):
+    for begin, end in pairwise(ends):
         inside = 1e-12 * (end - begin)  # a step of the controls belongs to the side that is being crossed
         z = integrate.solve_ivp(slope, (begin + inside, end - inside), z0, rtol=1e-10, atol=1e-12).y[:, -1]
         z0 = z
@@ -240,7 +243,9 @@ def test_penalties_of_a_linear_field_are_its_norms():
 
 @pytest.mark.parametrize("name", ["kinetic", "jacobian"])
 def test_penalties_enter_the_loss_with_their_weight_and_have_exact_gradients(name):
-    made = model(Pushed())
+    made = model(
+        Pushed(), solver="rk4", step_size=0.05, max_step=math.inf
+    )  # smooth in the rate, unlike a choice of steps
     piece = cut_pieces(batch(), "all")
 
     def loss(weight: float) -> torch.Tensor:
@@ -315,3 +320,11 @@ def test_cells_that_were_not_observed_cannot_matter_with_inputs_and_events(dirt)
         object.__setattr__(part, "values", torch.where(part.mask, part.values, dirt))
     for one, other in zip(found(dirty), expected):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_a_flow_that_leaves_the_numbers_is_an_error_with_the_series():
+    field = LinearField(L, 4, generator=torch.Generator().manual_seed(0))
+    made = model(field)
+    times = torch.tensor([[0.0], [-1e9], [1e9]]).double()
+    with pytest.raises(SolverError, match="series 'q': the states are not finite"):
+        made.trajectory(torch.ones(K, N, L), times, torch.zeros(N).double(), names=["p", "q", "r"])

@@ -1,0 +1,416 @@
+"""Static covariates, controls, measurement errors, likelihoods, event times and a user's own parts, through `fit`."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from small_models import COMPANY, OTHER_STEPS, assert_same_weights, differ, numbers, small
+from torch import nn
+
+from latentode import LatentODERegressor
+from latentode.exceptions import DataError
+from latentode.nn.encoders import GRUEncoder
+from latentode.nn.fields import FIELDS, MLPField
+from latentode.nn.normal import Normal
+
+
+def driven(n_series: int = 12, seed: int = 0) -> pd.DataFrame:
+    """dx/dt = -x + u with a step control u, and a level per series; rows at the changes of u observe nothing."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for i in range(n_series):
+        time = np.sort(np.round(rng.uniform(0, 6, 14) * 64) / 64)
+        switch = rng.uniform(1, 5)
+        u = np.where(time < switch, 0.0, 2.0)
+        mass = float(i % 3)
+        x = (
+            np.where(time < switch, 0.0, 2 * (1 - np.exp(-(time - switch))))
+            + mass
+            + 0.05 * rng.normal(size=14)
+        )
+        parts.append(pd.DataFrame({"id": f"s{i}", "time": time, "x": x, "u": u, "mass": mass}))
+        parts.append(
+            pd.DataFrame({"id": [f"s{i}"], "time": [switch], "x": [np.nan], "u": [2.0], "mass": [mass]})
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+ROLES = {
+    "target_cols": ["x"],
+    "static_cols": ["mass"],
+    "control_cols": ["u"],
+    "control_interpolation": "step",
+}
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return driven()
+
+
+@pytest.fixture(scope="module", params=list(FIELDS))
+def model(request: pytest.FixtureRequest, table: pd.DataFrame) -> LatentODERegressor:
+    return small(field=request.param, max_epochs=60, lr=0.03, **ROLES).fit(table)
+
+
+def plan(name: str, u: float) -> pd.DataFrame:
+    return pd.DataFrame({"id": name, "time": [6.5, 8.0, 9.0], "u": u})
+
+
+def test_a_forecast_follows_the_controls_it_is_given(model, table):
+    context = table[table["id"] == "s0"]
+    low, high = (numbers(model.predict(context, plan("s0", u)), ["x"]) for u in (-2.0, 4.0))
+    assert (high > low + 2 * OTHER_STEPS)[1:].all()  # the first time is the one at which they part
+
+
+def test_controls_in_rows_of_the_table_are_the_same_as_in_the_queries(model, table):
+    context, asked = table[table["id"] == "s0"], plan("s0", 4.0)
+    in_table = pd.concat([context, asked.assign(mass=0.0)], ignore_index=True)
+    one = model.predict(context, asked)
+    other = model.predict(in_table, asked[["id", "time"]])
+    np.testing.assert_allclose(numbers(one, ["x"]), numbers(other, ["x"]), rtol=0, atol=COMPANY)
+
+
+def test_without_further_rows_a_control_keeps_its_value(model, table):
+    context = table[table["id"] == "s0"]
+    last = context.sort_values("time")["u"].iloc[-1]
+    one, other = model.predict(context, [6.5, 8.0, 9.0]), model.predict(context, plan("s0", last))
+    np.testing.assert_allclose(numbers(one, ["x"]), numbers(other, ["x"]), rtol=0, atol=COMPANY)
+
+
+def test_a_static_covariate_matters(model, table):
+    context = table[table["id"] == "s0"]
+    one, other = (numbers(model.predict(context.assign(mass=m), [7.0]), ["x"]) for m in (0.0, 2.0))
+    assert differ(one, other)
+
+
+def test_company_and_order_of_rows_do_not_matter(model, table):
+    asked = pd.concat([plan("s0", 1.0), plan("s3", 2.0)], ignore_index=True)
+    both = model.predict(table[table["id"].isin(["s0", "s3"])].sample(frac=1, random_state=0), asked)
+    alone = model.predict(table[table["id"] == "s3"], plan("s3", 2.0))
+    steps = OTHER_STEPS if model.field != "linear" else COMPANY
+    np.testing.assert_allclose(numbers(both, ["x"])[3:], numbers(alone, ["x"]), rtol=0, atol=steps)
+
+
+def test_the_order_of_rows_does_not_change_fit(table):
+    one = small(max_epochs=2, **ROLES).fit(table)
+    assert_same_weights(one, small(max_epochs=2, **ROLES).fit(table.sample(frac=1, random_state=1)))
+
+
+def test_units_of_covariates_and_controls_do_not_matter(table):
+    """Powers of two, so that scaled values stay the same bit by bit."""
+    one = small(max_epochs=2, **ROLES).fit(table)
+    other = small(max_epochs=2, **ROLES).fit(table.assign(u=table["u"] * 1024, mass=table["mass"] / 64))
+    assert_same_weights(one, other)
+
+
+def test_the_picture_follows_a_plan(table):
+    model = small(max_epochs=1, **ROLES).fit(table)
+    axes = model.plot_forecast(table[table["id"] == "s0"], plan("s0", 4.0))
+    assert axes.get_lines()
+
+
+def test_a_series_without_a_covariate_is_read_where_the_training_had_one(table):
+    gappy = table.assign(mass=table["mass"].where(table["id"] != "s1"))
+    model = small(max_epochs=2, **ROLES).fit(gappy)
+    assert np.isfinite(numbers(model.predict(gappy[gappy["id"] == "s1"], [7.0]), ["x"])).all()
+    strict = small(max_epochs=1, **ROLES).fit(table)
+    with pytest.raises(DataError, match="series 's1' has no value of the static column 'mass'"):
+        strict.predict(gappy, [7.0])
+
+
+def test_long_steps_cannot_pass_over_a_pulse_of_the_controls(table):
+    model = small(max_epochs=1, **ROLES).fit(table)
+    gaps = model.layout_.read(table).paths.knots.diff().numpy() / model.time_scale_.unit
+    assert model.model_.options.max_step == pytest.approx(2 * np.median(gaps[gaps > 0]), rel=0.2)
+    fixed = small(max_epochs=1, solver="rk4", **ROLES).fit(table)
+    assert fixed.model_.options.max_step == np.inf
+
+
+def test_windows_of_a_long_series_see_its_controls():
+    rng = np.random.default_rng(0)
+    time = np.arange(0, 60, 0.25)
+    u = np.sin(time)
+    df = pd.DataFrame(
+        {"id": 0, "time": time, "x": np.cumsum(u) * 0.25 + 0.01 * rng.normal(size=len(time)), "u": u}
+    )
+    model = small(window=10.0, scaler="series", control_cols=["u"], max_epochs=3).fit(df)
+    low, high = (
+        model.predict(df, pd.DataFrame({"id": 0, "time": [61.0, 63.0], "u": [v, v]}))["x"].iloc[-1]
+        for v in (-3.0, 3.0)
+    )
+    assert low != high
+
+
+def counts(n_series: int = 12) -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    df = pd.DataFrame({"id": np.repeat(np.arange(n_series), 12), "time": np.tile(np.arange(12.0), n_series)})
+    level = 1 + df["id"] % 3
+    return df.assign(
+        x=level + 0.1 * rng.normal(size=len(df)),
+        n=rng.poisson(20 * level),
+        sick=rng.random(len(df)) < 0.3,
+        ward=np.where(level == 2, "north", "south"),
+    )
+
+
+KINDS = {"n": "negative_binomial", "sick": "bernoulli", "ward": "categorical"}
+
+
+@pytest.fixture(scope="module")
+def mixed() -> LatentODERegressor:
+    return small(likelihood=KINDS, max_epochs=120, lr=0.03, piece_warmup=0).fit(counts())
+
+
+def test_every_target_has_its_own_likelihood_and_its_own_kind_of_answer(mixed):
+    df = counts()
+    assert mixed.likelihoods_ == {"x": "gaussian", **KINDS}
+    mean = mixed.predict(df, [13.0])
+    assert list(mean.columns) == ["id", "time", "x", "n", "sick", "ward"]
+    assert set(mean["ward"]) <= {"north", "south"}
+    assert (mean["ward"] == np.where(mean["id"] % 3 == 1, "north", "south")).mean() > 0.8
+    assert mean["sick"].between(0, 1).all()
+    np.testing.assert_allclose(mean["n"], 20 * (1 + mean["id"] % 3), rtol=0.3)
+    quantiles = mixed.predict_quantiles(df, [13.0], [0.1, 0.9])
+    assert "ward" not in quantiles  # it has no order
+    assert (quantiles["n"] == quantiles["n"].round()).all()
+    assert set(quantiles["sick"]) <= {0.0, 1.0}
+    assert not [name for name in mixed.predict_interval(df, [13.0]) if name.startswith("ward")]
+
+
+def test_probabilities_of_classes_sum_to_one(mixed):
+    found = mixed.predict_proba(counts(), [13.0])
+    assert list(found.columns) == ["id", "time", "sick_0", "sick_1", "ward_north", "ward_south"]
+    np.testing.assert_allclose(found["ward_north"] + found["ward_south"], 1, atol=1e-6)
+    np.testing.assert_allclose(found["sick_1"], mixed.predict(counts(), [13.0])["sick"], atol=1e-6)
+
+
+def test_standard_deviations_of_categories_are_missing(mixed):
+    _, std = mixed.predict(counts(), [13.0], return_std=True)
+    assert std["ward"].isna().all()
+    assert (std[["x", "n", "sick"]] > 0).all(axis=None)
+
+
+def test_samples_are_values_of_the_right_kind(mixed):
+    drawn = mixed.sample(counts(), [13.0], n_samples=20)
+    assert set(drawn["ward"]) == {"north", "south"}
+    assert set(drawn["sick"]) == {0.0, 1.0}
+    assert (drawn["n"] == drawn["n"].round()).all()
+    smooth = mixed.sample(counts(), [13.0], n_samples=3, noise=False)
+    assert set(smooth["ward"]) <= {"north", "south"}
+
+
+def test_the_score_counts_categories_by_the_errors_avoided(mixed):
+    assert mixed.score(counts()[["id", "time", "x", "n", "sick", "ward"]]) <= 1
+    only = small(likelihood="categorical", target_cols=["ward"], max_epochs=40, lr=0.03, piece_warmup=0).fit(
+        counts()
+    )
+    assert 0.5 < only.score(counts()) <= 1
+    with pytest.raises(DataError, match="nothing to draw: every target is a category"):
+        only.plot_forecast(counts())
+
+
+def test_the_picture_leaves_categories_out(mixed):
+    axes = mixed.plot_forecast(counts(), series=[0])
+    assert len(np.atleast_1d(axes)) == 3
+
+
+def test_an_ordered_category_has_quantiles_and_keeps_its_dtype():
+    dtype = pd.CategoricalDtype(["low", "middle", "high"], ordered=True)
+    df = counts().assign(level=lambda t: pd.Categorical.from_codes(t["id"] % 3, dtype=dtype))
+    model = small(likelihood={"level": "categorical"}, target_cols=["level"], max_epochs=2).fit(df)
+    assert model.predict(df, [13.0])["level"].dtype == dtype
+    assert model.predict_quantiles(df, [13.0])["level"].cat.categories.tolist() == ["low", "middle", "high"]
+
+
+BAD_VALUES = {
+    "half a count": (
+        {"n": 0.5},
+        "poisson",
+        "target 'n' is 0.5 in series 0 (row 0), but likelihood 'poisson' needs whole",
+    ),
+    "negative count": ({"n": -1}, "negative_binomial", "target 'n' is -1 in series 0 (row 0)"),
+    "not binary": ({"n": 2}, "bernoulli", "likelihood 'bernoulli' needs 0 or 1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_VALUES)
+def test_values_that_a_likelihood_does_not_know_are_refused(case):
+    values, likelihood, message = BAD_VALUES[case]
+    with pytest.raises(DataError, match=re.escape(message)):
+        small(likelihood={"n": likelihood}, target_cols=["x", "n"]).fit(counts().assign(**values))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"likelihood": {"x": "gauss"}}, "likelihood of target 'x' must be one of 'gaussian'"),
+        ({"likelihood": {"y": "poisson"}}, "likelihood names 'y', which is no target"),
+        ({"likelihood": "categorical"}, 'likelihood="categorical" needs target_cols='),
+        (
+            {"likelihood": {"x": "student_t"}, "error_cols": {"x": "n"}},
+            "error_cols gives measurement errors for 'x', whose likelihood 'student_t' cannot use them; those that can "
+            "are ['gaussian', 'gaussian_heteroscedastic']",
+        ),
+        ({"free_bits": 0.1, "n_samples": 2}, "free_bits=0.1 needs n_samples=1"),
+    ],
+    ids=["no likelihood", "no target", "all categories", "errors", "free bits"],
+)
+def test_parameters_that_do_not_fit_together_are_refused(params, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        small(**params).fit(counts())
+
+
+def test_probabilities_of_numbers_do_not_exist(fitted, table):
+    with pytest.raises(AttributeError, match="no target has classes; the likelihoods are"):
+        small(target_cols=["x"], max_epochs=1).fit(table).predict_proba(table)
+
+
+def test_known_measurement_errors_take_over_from_learned_noise():
+    """Values whose noise is given leave little to learn: the noise of the likelihood shrinks."""
+    rng = np.random.default_rng(2)
+    df = counts(20).drop(columns=["n", "sick", "ward"])
+    noisy = df.assign(x=(df["id"] % 3) + rng.normal(size=len(df)), x_err=1.0)
+    arguments = {"max_epochs": 60, "lr": 0.03, "piece_warmup": 0, "target_cols": ["x"]}
+    plain, told = small(**arguments).fit(noisy), small(error_cols={"x": "x_err"}, **arguments).fit(noisy)
+    noise = [float(model.model_.likelihood.noise_std[0].detach()) for model in (plain, told)]
+    assert noise[1] < 0.7 * noise[0]
+
+
+def events(unit: float = 1.0) -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    parts = []
+    for i in range(15):
+        time = np.cumsum(rng.exponential(0.5, 25))
+        parts.append(
+            pd.DataFrame({"id": i, "time": unit * time, "x": rng.normal(size=25), "y": rng.normal(size=25)})
+        )
+    df = pd.concat(parts, ignore_index=True)
+    return df.assign(y=df["y"].where(rng.random(len(df)) < 0.5))
+
+
+def test_a_constant_rate_of_events_is_found_in_the_unit_of_the_table():
+    for unit in (1.0, 60.0):
+        model = small(event_times="poisson", max_epochs=60, lr=0.03, piece_warmup=0).fit(events(unit))
+        rate = model.predict_intensity(events(unit), [unit * 5.0])["intensity"] * unit
+        assert rate.mean() == pytest.approx(2.0, rel=0.2)  # 360 gaps, so their mean is known to 5 %
+
+
+def test_each_target_may_have_a_rate_of_its_own():
+    model = small(event_times="poisson_per_target", max_epochs=60, lr=0.03, piece_warmup=0).fit(events())
+    rates = model.predict_intensity(events(), [5.0])
+    assert list(rates.columns) == ["id", "time", "x_intensity", "y_intensity"]
+    assert rates["y_intensity"].mean() == pytest.approx(rates["x_intensity"].mean() / 2, rel=0.3)
+
+
+def test_rates_of_datetimes_are_per_day():
+    df = events()
+    dated = df.assign(time=pd.Timestamp("2024-01-01") + pd.to_timedelta(df["time"], unit="D"))
+    arguments = {"event_times": "poisson", "max_epochs": 3}
+    days = small(**arguments).fit(df).predict_intensity(df, [5.0])["intensity"]
+    dates = small(**arguments).fit(dated).predict_intensity(dated, [pd.Timestamp("2024-01-06")])["intensity"]
+    np.testing.assert_allclose(dates, days, rtol=1e-3)  # microseconds round the times
+
+
+def test_a_model_without_event_times_has_no_intensity(fitted, table):
+    with pytest.raises(AttributeError, match="the model has no intensity: fit it with event_times="):
+        small(target_cols=["x"], max_epochs=1).fit(table).predict_intensity(table)
+
+
+class Mean(nn.Module):
+    """An encoder of a user's own: from the mean of what was observed."""
+
+    def __init__(self, n_values: int, latent_dim: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(n_values, 2 * latent_dim)
+
+    def forward(self, times, values, mask, lengths):
+        mean = torch.where(mask, values, 0.0).sum(1) / mask.sum(1).clamp(min=1)
+        loc, raw = self.layer(mean).chunk(2, dim=-1)
+        return Normal(loc, nn.functional.softplus(raw) + 0.01)
+
+
+class Spring(nn.Module):
+    """A field of a user's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.k = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, t, z):
+        return torch.cat([z[:, 1:2], -self.k * z[:, :1], -z[:, 2:]], dim=1)
+
+
+def test_a_users_own_encoder_and_field_are_trained_as_copies(table):
+    encoder, field = Mean(1, 3), Spring()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    model = small(encoder=encoder, field=field, target_cols=["x"], max_epochs=3).fit(table)
+    assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+    assert float(field.k.detach()) == 1.0
+    assert float(model.model_.field.k.detach()) != 1.0
+    assert np.isfinite(numbers(model.predict(table, [7.0]), ["x"])).all()
+
+
+def test_an_encoder_object_of_ours_is_the_named_one(table):
+    named = small(target_cols=["x"], max_epochs=2).fit(table)
+    given = GRUEncoder(1, 10, 3, backwards=False, generator=torch.Generator().manual_seed(0))
+    field = MLPField(3, 10, generator=torch.Generator().manual_seed(0))
+    other = small(target_cols=["x"], max_epochs=2, encoder=given, field=field).fit(table)
+    names = [name for name, _ in named.model_.named_parameters()]
+    assert names == [name for name, _ in other.model_.named_parameters()]
+
+
+class Wrong(Mean):
+    def __init__(self, answer) -> None:
+        super().__init__(1, 3)
+        self.answer = answer
+
+    def forward(self, times, values, mask, lengths):
+        return self.answer(super().forward(times, values, mask, lengths))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda q: (q.mean, q.std), "an encoder must return latentode.nn.normal.Normal(mean, std)"),
+        (lambda q: Normal(q.mean[:, :2], q.std[:, :2]), "shape (6, 3), series × latent_dim; got mean (6, 2)"),
+        (lambda q: Normal(q.mean, -q.std), "mean and positive std of shape (6, 3)"),
+    ],
+    ids=["no Normal", "too narrow", "negative std"],
+)
+def test_an_encoder_that_answers_wrongly_is_refused(answer, message, table):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        small(encoder=Wrong(answer), target_cols=["x"]).fit(table)
+
+
+def test_a_constant_weight_of_the_kl_counts_at_once(table):
+    history = small(kl_schedule="constant", max_epochs=4, target_cols=["x"]).fit(table).history_
+    assert history["train_kl_weight"].tolist() == [1.0] * 4
+
+
+def test_a_cyclic_weight_comes_back_to_zero(table):
+    history = small(kl_schedule="cyclic", kl_warmup=0.5, max_epochs=12, target_cols=["x"]).fit(table).history_
+    weights = history["train_kl_weight"]
+    assert (weights < 0.2).sum() >= 2
+    assert weights.iloc[-1] == 1
+
+
+def test_free_bits_keep_the_posterior_from_collapsing(table):
+    """A huge weight of the KL drives every dimension to the prior, unless some nats are free."""
+    arguments = {"kl_weight": 50.0, "kl_warmup": 0.0, "max_epochs": 60, "lr": 0.03, "target_cols": ["x"]}
+    none = small(**arguments).fit(table).history_.iloc[-1]
+    some = small(free_bits=0.5, **arguments).fit(table).history_.iloc[-1]
+    assert none["train_active_dims"] == 0
+    assert some["train_active_dims"] >= 1
+
+
+def test_penalties_make_the_dynamics_calmer(table):
+    arguments = {"max_epochs": 40, "lr": 0.03, "piece_warmup": 0, "target_cols": ["x"]}
+    plain = small(kinetic=1e-6, jacobian=1e-6, **arguments).fit(table).history_.iloc[-1]
+    calm = small(kinetic=0.3, jacobian=0.3, **arguments).fit(table).history_.iloc[-1]
+    for name in ("train_kinetic", "train_jacobian"):
+        assert calm[name] < plain[name]
