@@ -16,6 +16,7 @@ from small_models import assert_same_weights, numbers, small
 from latentode import LatentODERegressor
 from latentode.estimators import parameters
 from latentode.gradients import GRADIENTS
+from latentode.nn.likelihoods import LIKELIHOODS
 from latentode.solvers import SOLVERS
 
 SIGNATURE = inspect.signature(LatentODERegressor.__init__).parameters
@@ -159,7 +160,7 @@ BAD = {
     "encoder_dim": (NOT_A_COUNT[:-1], "an int of at least 1, or None"),
     "encoder": (["lstm", None, 1], "'gru'"),
     "field": (["mlpp", None], "'mlp'"),
-    "likelihood": (["gauss", None], "'gaussian'"),
+    "likelihood": (["gauss", None], "one of " + ", ".join(map(repr, LIKELIHOODS))),
     "time_dependent": (NOT_A_SWITCH, "one of True, False"),
     "solver": (["heun", None, 5], "one of " + ", ".join(map(repr, SOLVERS))),
     "rtol": (NOT_POSITIVE, "a number greater than 0"),

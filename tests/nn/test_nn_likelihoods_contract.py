@@ -329,6 +329,18 @@ def test_float32_agrees_with_float64(name):
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=5e-5)
 
 
+@continuous
+@pytest.mark.parametrize("spread", [0.3, 5.0])
+def test_quantiles_in_float32_have_their_level_in_float64(name, spread):
+    single, double = build(name, torch.float32), build(name)
+    params = spread * draw_params(double, n_samples=9)
+    levels = torch.tensor([0.001, 0.3, 0.5, 0.999], dtype=torch.float64)
+    found = single.quantile(params.float(), levels).double()
+    # some roundings of numbers up to 15, times densities up to some 10
+    for level, x in zip(levels, found):
+        torch.testing.assert_close(double.cdf(params, x), level.expand(N, T, D), rtol=0, atol=3e-5)
+
+
 @pytest.mark.parametrize("name", takes_errors)
 @pytest.mark.parametrize("method", ["log_prob", "log_predictive"])
 def test_errors_add_in_variance(name, method):

@@ -169,7 +169,8 @@ def test_probabilities_of_numbers_and_of_no_target_are_refused():
 
 
 def test_names_that_are_none_are_refused():
-    with pytest.raises(ValueError, match=r"likelihoods are 'gaussian', .*; got 'gausian'"):
+    hint = r"likelihoods are 'gaussian', .*; got 'gausian' \(did you mean 'gaussian'\?\)"
+    with pytest.raises(ValueError, match=hint):
         likelihood_for(["gaussian", "gausian"], FACTS[:2])
     with pytest.raises(ValueError, match="each target needs a name and its facts; got 1 names, 2 facts"):
         likelihood_for(["gaussian"], FACTS[:2])

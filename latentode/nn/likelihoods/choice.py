@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from latentode.checks import did_you_mean
 from latentode.nn.likelihoods.bernoulli import BernoulliLikelihood
 from latentode.nn.likelihoods.categorical import CategoricalLikelihood
 from latentode.nn.likelihoods.gaussian import GaussianLikelihood
@@ -53,7 +54,8 @@ def likelihood_for(names: Sequence[str], facts: Sequence[TargetFacts]) -> Likeli
         )
     unknown = [name for name in names if name not in LIKELIHOODS]
     if unknown:
-        raise ValueError(f"likelihoods are {', '.join(map(repr, LIKELIHOODS))}; got {unknown[0]!r}")
+        hint = did_you_mean(unknown[0], LIKELIHOODS)
+        raise ValueError(f"likelihoods are {', '.join(map(repr, LIKELIHOODS))}; got {unknown[0]!r}{hint}")
     groups = {name: [d for d, other in enumerate(names) if other == name] for name in dict.fromkeys(names)}
     parts = [Part(LIKELIHOODS[name].for_targets([facts[d] for d in at]), at) for name, at in groups.items()]
     return parts[0].likelihood if len(parts) == 1 else MixedLikelihood(parts)
