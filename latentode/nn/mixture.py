@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,7 +21,10 @@ def mixture_std(means: Tensor, stds: Tensor) -> Tensor:
 
 
 def mixture_quantile(
-    components: Tensor, excess: Callable[[Tensor], tuple[Tensor, Tensor]], scale: Tensor
+    components: Tensor,
+    excess: Callable[..., tuple[Tensor, Tensor]],
+    scale: Tensor,
+    of_cells: Sequence[Tensor] = (),
 ) -> Tensor:
     """Quantile of a mixture, by Newton's method kept inside a bracket.
 
@@ -35,9 +38,12 @@ def mixture_quantile(
     components : Tensor (K, ...)
         The quantile of each component at the wanted level.
     excess : callable
-        x (...) -> (F(x) - level, F'(x)) with F the distribution function of the mixture.
+        x (...) and `of_cells` -> (F(x) - level, F'(x)) with F the distribution function of the mixture.
     scale : Tensor, broadcastable to (...)
         Width over which F changes; the result is right to some roundings of x and of this width.
+    of_cells : sequence of Tensor (..., C), optional
+        What `excess` must know of each cell, for components (K, C). Cells that are done leave these, so that the last
+        few, which may need many steps, cost little.
 
     Returns
     -------
@@ -45,9 +51,11 @@ def mixture_quantile(
     """
     low, high = components.amin(0), components.amax(0)
     x, step = components.mean(0), high - low
+    scale = scale.expand(x.shape)
+    found, open_cells = x, torch.arange(x.numel(), device=x.device)
     eps = torch.finfo(x.dtype).eps
     for _ in range(MAX_ITERATIONS):
-        value, slope = excess(x)
+        value, slope = excess(x, *of_cells)
         low, high = torch.where(value <= 0, x, low), torch.where(value >= 0, x, high)
         newton = x - value / slope
         move, tolerance = (newton - x).abs(), 4 * eps * (scale + x.abs())
@@ -55,6 +63,15 @@ def mixture_quantile(
         trusted = (newton >= low) & (newton <= high) & ((2 * move <= step) | (move <= tolerance))
         proposal = torch.where(trusted, newton, low + 0.5 * (high - low))
         x, step = proposal, (proposal - x).abs()
-        if not bool((step > tolerance).any()):  # NaN counts as done
+        going = step > tolerance  # NaN counts as done
+        n_going = int(going.sum())
+        if n_going == 0:
             break
-    return x
+        if of_cells and 2 * n_going < len(x):
+            found[open_cells] = x
+            low, high, x, step, scale = (part[going] for part in (low, high, x, step, scale))
+            of_cells, open_cells = [part[..., going] for part in of_cells], open_cells[going]
+    if not of_cells:
+        return x
+    found[open_cells] = x
+    return found

@@ -1,4 +1,4 @@
-"""Likelihoods against SciPy, and what must not matter to them."""
+"""The Gaussian likelihood against SciPy, and quantiles of mixtures."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import pytest
 import torch
 from scipy import optimize, special, stats
 
-from latentode.nn import likelihoods
-from latentode.nn.likelihoods import INITIAL_NOISE, LIKELIHOODS, NOISE_FLOOR, GaussianLikelihood
+from latentode.nn import symmetric_mixture
+from latentode.nn.likelihoods import INITIAL_NOISE, NOISE_FLOOR, GaussianLikelihood
 from latentode.nn.mixture import mixture_mean, mixture_quantile, mixture_std
 
 K, N, T, D = 4, 3, 5, 2
 EXACT = {"rtol": 1e-12, "atol": 1e-12}  # closed forms in float64
 SINGLE = {"rtol": 2e-6, "atol": 2e-6}  # a few roundings in float32
 
-each_likelihood = pytest.mark.parametrize("name", LIKELIHOODS)
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 
@@ -72,38 +71,6 @@ def test_gaussian_cdf_is_that_of_the_mixture():
     likelihood, (params, values, _) = gaussian(), cells()
     expected = stats.norm.cdf(values.numpy(), params.numpy(), noise_of(likelihood)).mean(0)
     np.testing.assert_allclose(likelihood.cdf(params, values).detach(), expected, **EXACT)
-
-
-@each_likelihood
-@pytest.mark.parametrize("poison", [math.nan, math.inf, 1e30])
-@pytest.mark.parametrize("method", ["log_prob", "log_predictive"])
-def test_unobserved_cells_cannot_matter(name, poison, method):
-    likelihood, (params, values, mask) = LIKELIHOODS[name](D), cells(torch.float32)
-    unobserved = ~mask.repeat(1, 1, likelihood.n_params)
-    results = []
-    for p, v in (
-        (params, values),
-        (params.masked_fill(unobserved, poison), values.masked_fill(~mask, poison)),
-    ):
-        p, v = p.clone().requires_grad_(), v.clone().requires_grad_()
-        out = getattr(likelihood, method)(p, v, mask)
-        results.append([out, *torch.autograd.grad(out.sum(), [p, v, *likelihood.parameters()])])
-    for clean, dirty in zip(*results):
-        assert torch.equal(clean, dirty)
-
-
-@each_likelihood
-def test_likelihood_gradients(name):
-    likelihood, (params, values, mask) = LIKELIHOODS[name](D).double(), cells()
-    parameters = dict(likelihood.named_parameters())
-    names = list(parameters)
-
-    def log_prob(p, *theta):
-        return torch.func.functional_call(likelihood, dict(zip(names, theta)), (p, values, mask))
-
-    likelihood.forward = likelihood.log_prob
-    theta = [parameter.detach().clone().requires_grad_() for parameter in parameters.values()]
-    assert torch.autograd.gradcheck(log_prob, (params.requires_grad_(), *theta))
 
 
 def test_noise_cannot_fall_below_its_floor():
@@ -194,7 +161,7 @@ def test_quantiles_invert_the_cdf_for_many_samples(dtype):
 
 
 def test_quantiles_do_not_depend_on_how_many_cells_are_solved_at_once(monkeypatch):
-    monkeypatch.setattr(likelihoods, "_block_size", lambda centres: 65)  # of 120 cells
+    monkeypatch.setattr(symmetric_mixture, "_block_size", lambda centres: 65)  # of 120 cells
     likelihood = gaussian()
     g = torch.Generator().manual_seed(6)
     params = torch.randn(100, N, 20, D, generator=g, dtype=torch.float64)
