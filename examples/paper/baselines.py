@@ -2,7 +2,7 @@
 
 - "RNN-Δt" (the baseline of Chen et al. 2018, section 5.1): a GRU that is fed a row and the time to the next one, and
   predicts that; where nothing was observed it is fed its own prediction.
-- "GRU-D" (Che et al. 2018, section 2.3): between observations inputs decay to the mean and the state to zero.
+- "GRU-D" (Che et al. 2018, "trainable decays"): between observations inputs decay to the mean and the state to zero.
 - "RNN-VAE" (as in Rubanova et al. 2019, section 4): a GRU reads the series backwards into q(z0), another one, started
   at z0 and driven by Δt alone, goes to the wanted times.
 
@@ -54,9 +54,8 @@ class RNNDelta(nn.Module):
         means = []
         for j in range(batch.times.shape[1]):
             means.append(self.read_out(state))
-            value = torch.where(
-                seen[:, j], batch.values[:, j], means[-1]
-            )  # its own mean where there is nothing
+            # its own mean where nothing was observed
+            value = torch.where(seen[:, j], batch.values[:, j], means[-1])
             state = self.cell(torch.cat([value, seen[:, j], gap[:, [j]]], dim=-1), state)
         return torch.stack(means, dim=1)
 
@@ -71,23 +70,24 @@ class GRUD(nn.Module):
         super().__init__()
         self.cell = nn.GRUCell(2 * n_targets, hidden_dim)
         self.read_out = nn.Linear(hidden_dim, n_targets)
-        self.input_rate = nn.Parameter(torch.zeros(n_targets))
+        self.input_rate = nn.Parameter(
+            torch.full((n_targets,), 0.1)
+        )  # at 0 the rectifier below passes no gradient
         self.input_shift = nn.Parameter(torch.zeros(n_targets))
         self.state_decay = nn.Linear(n_targets, hidden_dim)
 
     def forward(self, batch: SeriesBatch, seen: Tensor) -> Tensor:
         """Means (N, T, D) at all rows, each from the rows before it; only cells where `seen` are read."""
         gap = torch.diff(batch.times, prepend=batch.times[:, :1]).to(batch.values.dtype)
-        last = since = torch.zeros_like(batch.values[:, 0])  # the mean of scaled values is 0
+        last = since = torch.zeros_like(batch.values[:, 0])
         state = since.new_zeros(len(batch), self.cell.hidden_size)
         means = []
         for j in range(batch.times.shape[1]):
-            since = since + gap[:, [j]]  # time since each target was last seen (equation 2)
-            state = state * torch.exp(-functional.relu(self.state_decay(since)))  # equations 3 and 6
+            since = since + gap[:, [j]]  # time since each target was last seen
+            state = state * torch.exp(-functional.relu(self.state_decay(since)))
             means.append(self.read_out(state))
-            decayed = last * torch.exp(
-                -functional.relu(self.input_rate * since + self.input_shift)
-            )  # equation 5
+            rate = functional.relu(self.input_rate * since + self.input_shift)
+            decayed = last * torch.exp(-rate)  # towards the mean of scaled values, 0
             value = torch.where(seen[:, j], batch.values[:, j], decayed)
             state = self.cell(torch.cat([value, seen[:, j]], dim=-1), state)
             last = torch.where(seen[:, j], batch.values[:, j], last)

@@ -40,6 +40,7 @@ def main(quick: bool = False, points: int = 30, epochs: int = 200, seed: int = 0
             "extrapolation": rmse(test.extrapolation, model.predict(test.data, test.extrapolation)),
             "seconds": seconds,
         }
+        print(name, {what: round(value, 3) for what, value in rows[name].items()}, flush=True)
     found = pd.DataFrame(rows).T
     print(f"{points} points, {n_train} series, {epochs} epochs, seed {seed}: RMSE\n{found.round(3)}")
     return found

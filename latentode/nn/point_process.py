@@ -43,8 +43,8 @@ class Intensity(nn.Module):
 
     References
     ----------
-    Chen et al. (2018), "Neural ordinary differential equations", section 5.1, "Poisson process likelihoods";
-    Rubanova et al. (2019), "Latent ODEs for irregularly-sampled time series", section 3.3.
+    Chen et al. (2018), "Neural ordinary differential equations", section 5, "Poisson process likelihoods";
+    Rubanova et al. (2019), "Latent ODEs for irregularly-sampled time series", "Poisson process likelihoods".
     """
 
     log_level: Tensor
@@ -114,7 +114,7 @@ def poisson_log_lik(log_rate: Tensor, events: Tensor, cumulative: Tensor) -> Ten
 
     References
     ----------
-    Chen et al. (2018), section 5.1; Daley & Vere-Jones (2003), "An introduction to the theory of point processes",
+    Chen et al. (2018), section 5; Daley & Vere-Jones (2003), "An introduction to the theory of point processes",
     proposition 7.2.III.
     """
     _check_shapes(log_rate, events, cumulative)

@@ -95,7 +95,7 @@ def cyclic(step: float, n: float, *, cycles: int = 4, rise: float = 0.5) -> floa
 
     References
     ----------
-    Fu et al. (2019), "Cyclical annealing schedule: a simple approach to mitigating KL vanishing", equations 6 and 7.
+    Fu et al. (2019), "Cyclical annealing schedule: a simple approach to mitigating KL vanishing".
     """
     if not n > 0:
         raise ValueError(f"n, the length of the training, must be positive; got {n!r}")
