@@ -35,8 +35,8 @@ def read_static(df: pd.DataFrame, columns: Sequence[Hashable], codes: IntArray, 
         if changed.any():
             row = int(changed.argmax())
             raise DataError(
-                f"static column {name!r} changes within series {plain(ids[codes[row]])!r}: {values[row]:g} at row {row}, "
-                f"{static[codes[row], s]:g} elsewhere; make it a target, or a control if it is known in the future"
+                f"static column {name!r} changes within series {plain(ids[codes[row]])!r}: {values[row]:g} at row "
+                f"{row}, {static[codes[row], s]:g} elsewhere; make it a target, or a control if its future is known"
             )
     return static
 
@@ -95,8 +95,8 @@ def _filled(
         given = ~np.isnan(part)
         if not given.any():
             raise DataError(
-                f"series {plain(ids[i])!r} has no value of the control {name!r}: a control must be known, at least once, for "
-                "every series"
+                f"series {plain(ids[i])!r} has no value of the control {name!r}: a control must be known "
+                "at least once for every series"
             )
         if interpolation == "linear":
             filled[start:stop] = np.interp(at, at[given], part[given])
@@ -172,8 +172,8 @@ class CovariateScaler:
         if surprising.any():
             series, column = np.argwhere(surprising)[0]
             raise DataError(
-                f"series {plain(ids[series])!r} has no value of the static column {self.columns[column]!r}, which every "
-                "series of the training had: give its value (one row of the series is enough)"
+                f"series {plain(ids[series])!r} has no value of the static column {self.columns[column]!r}, which "
+                "every series of the training had: give its value (one row of the series is enough)"
             )
         scaled = np.where(missing, 0.0, (static - self.static_loc) / self.static_scale)
         return np.concatenate([scaled, missing[:, self.flagged]], axis=1)

@@ -265,7 +265,7 @@ def test_parameters_that_do_not_fit_together_are_refused(params, message):
         small(**params).fit(counts())
 
 
-def test_probabilities_of_numbers_do_not_exist(fitted, table):
+def test_probabilities_of_numbers_do_not_exist(table):
     with pytest.raises(AttributeError, match="no target has classes; the likelihoods are"):
         small(target_cols=["x"], max_epochs=1).fit(table).predict_proba(table)
 
@@ -316,7 +316,7 @@ def test_rates_of_datetimes_are_per_day():
     np.testing.assert_allclose(dates, days, rtol=1e-3)  # microseconds round the times
 
 
-def test_a_model_without_event_times_has_no_intensity(fitted, table):
+def test_a_model_without_event_times_has_no_intensity(table):
     with pytest.raises(AttributeError, match="the model has no intensity: fit it with event_times="):
         small(target_cols=["x"], max_epochs=1).fit(table).predict_intensity(table)
 
