@@ -284,7 +284,7 @@ def train(
     if fixed is not None:
         own.append(BestWeights())
         if early_stopping:
-            own.append(EarlyStopping(patience or max(10, epochs // 5)))
+            own.append(EarlyStopping(patience or max(10, epochs // 2)))
     trainer = Trainer(epochs, lr=lr, callbacks=[*own, *callbacks])
     try:
         return trainer.fit(

@@ -37,11 +37,13 @@ class Prediction:
     z : Tensor (K, n, Q, L)
     params : Tensor (K, n, Q, n_out)
     affine : Affine, level and spread of each series
+    rows : Tensor (n, Q), position of each query in the order of the answer; padding repeats the last one
     """
 
     z: Tensor
     params: Tensor
     affine: Affine
+    rows: Tensor
 
 
 Readout = Callable[[LatentODE, Prediction], Tensor]
@@ -115,14 +117,14 @@ class Forecaster:
         for index in self._batches(asked, noise(positions[:1])):
             piece = anchored(cut_pieces(source.batch(of_context[index]).to(self.device), "all"), self.anchor)
             affine = self.scaler.affine(piece.context)
-            times, valid = _pad_times(asked, index)
+            row, valid = _padded_rows(asked, index)
             posterior = self.model.posterior(affine.apply(piece.context), piece.origin)
             eps = noise(positions[index]).to(self.device, posterior.mean.dtype)
-            since = torch.as_tensor(times, device=self.device) - piece.origin[:, None]
+            since = torch.as_tensor(asked.times[row], device=self.device) - piece.origin[:, None]
             inputs = inputs_of(piece.context, piece.origin)
             names = asked.ids[index].tolist()
             z = self.model.trajectory(posterior.sample(eps), since, piece.origin, inputs, names).z
-            prediction = Prediction(z, self.model.decoder(z), affine)
+            prediction = Prediction(z, self.model.decoder(z), affine, torch.as_tensor(asked.rows[row]))
             answer = readout(self.model, prediction).cpu().double().numpy()  # (..., n, Q, D)
             found.append(answer[..., valid, :])
             rows.append(_rows(asked, index))
@@ -224,13 +226,12 @@ def _first_row(table: SeriesTable) -> SeriesTable:
     return replace(first, values=np.empty((1, 0)), rows=np.zeros(1, dtype=np.int64))
 
 
-def _pad_times(asked: SeriesTable, index: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.bool_]]:
-    """Query times (n, Q) of some groups, the last one repeated, and True where they are real."""
+def _padded_rows(asked: SeriesTable, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Flat rows (n, Q) of the queries of some groups, the last one repeated, and True where they are real."""
     lengths = asked.lengths[index]
     position = np.arange(lengths.max())
     valid = position < lengths[:, None]
-    row = asked.offsets[index][:, None] + np.minimum(position, lengths[:, None] - 1)
-    return asked.times[row], valid
+    return asked.offsets[index][:, None] + np.minimum(position, lengths[:, None] - 1), valid
 
 
 def _rows(asked: SeriesTable, index: NDArray[np.int64]) -> NDArray[np.int64]:

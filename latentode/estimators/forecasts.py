@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
@@ -281,6 +282,34 @@ class ForecastsMixin:
         if not scores:
             raise DataError("nothing to score: no target has two observations after the first parts")
         return float(np.mean(scores))
+
+    def log_likelihood(self, df: pd.DataFrame) -> float:
+        """Log score: mean log density that forecasts give to what was observed of the rest of each series.
+
+        A proper score of the whole distribution, noise included; the higher, the better. Parts are those of `score`.
+
+        Parameters
+        ----------
+        df : DataFrame
+
+        Returns
+        -------
+        float
+            Nats per observed cell, of densities in the units of the table (of probabilities, for counts and classes).
+
+        Raises
+        ------
+        DataError
+            When no series has an observation after its first part.
+        """
+        check_is_fitted(self, "model_")
+        known, rest, queries = self._halves(df)
+        values = self.scaler_.to_model(rest.values)
+        errors = None if rest.errors is None else torch.as_tensor(rest.errors / self.scaler_.scale)
+        found = self._scaled(known, queries, readouts.log_densities(torch.as_tensor(values), errors))
+        observed = ~np.isnan(values)
+        density = found - np.log(self.scaler_.scale)
+        return float(density[observed].mean())
 
     def plot_forecast(
         self,

@@ -125,7 +125,7 @@ class LatentODERegressor(ForecastsMixin, RegressorMixin, SeriesEstimator):
         Share of the series that is held out to choose the epoch whose weights are kept; 0 holds none out. Of a
         single series with `window`, its end is held out; a single series without `window` has no validation.
     patience : int, optional
-        Epochs; default: a fifth of the planned ones, at least 10.
+        Epochs; default: half of the planned ones, at least 10; the learning rate falls only in the later ones.
     scaler : {"standard", "robust", "minmax", "series"}, default "standard"
         How values are scaled, by training rows only. "series" takes level and spread of each series from its own
         context, for series that drift out of the training range.

@@ -56,6 +56,32 @@ def intensities(model: LatentODE, prediction: Prediction) -> Tensor:
     return model.intensity(prediction.z).exp().mean(0)
 
 
+def log_densities(values: Tensor, errors: Tensor | None) -> Readout:
+    """Read-out of the log density of observations under the mixture over the draws, (n, Q, D); 0 where NaN.
+
+    Parameters
+    ----------
+    values : Tensor (R, D)
+        In the order of the answer, globally scaled.
+    errors : Tensor (R, D) or None
+        Standard deviations of their measurement errors, in the same scale.
+    """
+
+    def read(model: LatentODE, prediction: Prediction) -> Tensor:
+        affine, likelihood = prediction.affine, model.likelihood
+        device, dtype = prediction.params.device, prediction.params.dtype
+        truth = values[prediction.rows].to(device, dtype)
+        mask = ~torch.isnan(truth)
+        own = (truth - affine.loc[:, None]) / affine.scale[:, None]
+        own_errors = None
+        if errors is not None:
+            own_errors = errors[prediction.rows].to(device, dtype) / affine.scale[:, None]
+        density = likelihood.log_predictive(prediction.params, own, mask, own_errors)
+        return torch.where(mask, density - affine.scale.log()[:, None], 0.0)
+
+    return read
+
+
 def shared_noise(n_samples: int, latent_dim: int) -> Callable[[NDArray], Tensor]:
     """The same quasi-random normal draws (K, 1, L) for every series: no prediction depends on its company."""
     uniform = torch.quasirandom.SobolEngine(latent_dim, scramble=True, seed=0).draw(
