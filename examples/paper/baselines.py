@@ -6,7 +6,9 @@
 - "RNN-VAE" (as in Rubanova et al. 2019, section 4): a GRU reads the series backwards into q(z0), another one, started
   at z0 and driven by Δt alone, goes to the wanted times.
 
-All are trained on the same task: of each series a random part is shown, and all of it is to be predicted. The epoch
+All are trained on the same task: of each series a random part is shown, and all of it is to be predicted. Rows without
+observations are strewn in: a recurrent network that never saw rows as close as those of a dense question fails on them
+(RNN-Δt on the spirals of protocol A without them: extrapolation RMSE 2.4 at all times, 0.4 at every fourth). The epoch
 with the smallest error on hidden cells of validation series is kept.
 
     model = Baseline("GRU-D", random_state=0).fit(table)
@@ -35,6 +37,7 @@ from latentode.series import (
 )
 
 SHOWN = 0.7  # of the rows before a random cut: enough gaps to learn to fill some
+EMPTY_ROWS = 3  # at most, per row of a series: a question may be that dense
 KL_WARMUP = 0.1  # of the epochs
 
 
@@ -182,11 +185,11 @@ class Baseline:
         n_held_out = max(1, round(self.validation_fraction * len(table)))
         train = table.take(order[n_held_out:])
         self.time_scale_, self.scaler_ = TimeScale.fit(train), ValueScaler.fit(train)
-        held_out = pad(self._scaled(table.take(order[:n_held_out])))
+        held_out = self._scaled(table.take(order[:n_held_out]))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state)
             self.model_ = BASELINES[self.name](table.n_targets, self.hidden_dim)
-            self._train(SeriesLoader(self._scaled(train), self.batch_size, rng=rng), held_out)
+            self._train(SeriesLoader(self._scaled(train), self.batch_size, rng=rng), pad(held_out))
         return self
 
     def predict(self, df: pd.DataFrame, times: object) -> pd.DataFrame:
@@ -215,11 +218,13 @@ class Baseline:
         optimiser = torch.optim.Adam(self.model_.parameters(), lr=self.lr)
         n_steps = self.max_epochs * len(batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, total_steps=n_steps)
+        held_out = with_empty_rows(held_out)
         shown = show_a_part(held_out)
         best, weights = np.inf, self.model_.state_dict()
         for epoch in range(self.max_epochs):
             kl_weight = min(1.0, epoch / (KL_WARMUP * self.max_epochs))
-            for _, batch in batches:
+            for _, observed in batches:
+                batch = with_empty_rows(observed)
                 optimiser.zero_grad()
                 self.model_.loss(batch, show_a_part(batch), kl_weight).backward()
                 nn.utils.clip_grad_norm_(self.model_.parameters(), 1.0)
@@ -232,12 +237,27 @@ class Baseline:
         self.model_.load_state_dict(weights)
 
 
+def with_empty_rows(batch: SeriesBatch) -> SeriesBatch:
+    """The batch with rows at random times between the first and the last one, in which nothing is observed."""
+    n_rows = batch.times.shape[1]
+    n_empty = int(torch.randint(EMPTY_ROWS * n_rows + 1, ()))
+    first, last = batch.times[:, :1], batch.times[:, -1:]
+    empty = first + (last - first) * torch.rand(len(batch), n_empty, dtype=torch.float64)
+    times, order = torch.cat([batch.times, empty], dim=1).sort(dim=1, stable=True)  # padding stays at the end
+
+    def strewn(cells: Tensor) -> Tensor:
+        nothing = cells.new_zeros(len(cells), n_empty, cells.shape[2])
+        both = torch.cat([cells, nothing], dim=1)
+        return both.gather(1, order[..., None].expand_as(both))
+
+    return SeriesBatch(times, strewn(batch.values), strewn(batch.mask), batch.lengths + n_empty)
+
+
 def show_a_part(batch: SeriesBatch) -> Tensor:
-    """Cells (N, T, D) that a network may see: most of the rows before a random cut, at least one row."""
-    draw = torch.rand(batch.times.shape)
+    """Cells (N, T, D) that a network may see: most of the rows before a random cut, at least the first row."""
     cut = (1 + (torch.rand(len(batch)) * batch.lengths).long())[:, None]
-    visible = (torch.arange(batch.times.shape[1]) < cut) & (draw < SHOWN)
-    visible[:, 0] |= ~visible.any(1)
+    visible = (torch.arange(batch.times.shape[1]) < cut) & (torch.rand(batch.times.shape) < SHOWN)
+    visible[:, 0] |= ~(batch.mask.any(-1) & visible).any(1)
     return batch.mask & visible[..., None]
 
 
