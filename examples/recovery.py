@@ -11,8 +11,7 @@ the forecasts in standard deviations of the true curves, and draws one picture f
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,8 +24,7 @@ from latentode.plotting import plot_forecast_panels
 SHOWN = 3  # series in a picture
 
 
-@dataclass
-class Study:
+class Study(NamedTuple):
     """A fitted model, what it knew of the held-out series, and the truth about their future."""
 
     model: LatentODERegressor

@@ -83,7 +83,7 @@ def dynamics_by_hand(field, static):
 def control_by_hand(inputs, series, t):
     """u at a time that is no knot, from the knots themselves."""
     paths = inputs.paths
-    rows = slice(paths.starts[series], paths.stops[series])
+    rows = slice(paths.offsets[series], paths.offsets[series + 1])
     knots, values = (paths.knots[rows] - START[series]).numpy(), paths.values[rows].numpy()
     if paths.interpolation == "step":
         return values[max(int((knots <= t).sum()) - 1, 0)]
@@ -94,7 +94,7 @@ def knots_between(inputs, series, end):
     if inputs is None or inputs.paths is None:
         return []
     paths = inputs.paths
-    knots = (paths.knots[paths.starts[series] : paths.stops[series]] - START[series]).tolist()
+    knots = (paths.knots[paths.offsets[series] : paths.offsets[series + 1]] - START[series]).tolist()
     inside = [k for k in knots if min(0, end) < k < max(0, end)]
     return sorted(inside, reverse=end < 0)
 
