@@ -41,12 +41,12 @@ def test_pictures_exist():
 @pytest.fixture
 def short_training(monkeypatch):
     """The examples as written, with one epoch in place of all."""
-    fit = latentode.LatentODERegressor.fit
+    for estimator in (latentode.LatentODERegressor, latentode.LatentODEClassifier):
 
-    def fit_one_epoch(self, df, y=None):
-        return fit(self.set_params(max_epochs=1, verbose=0), df, y)
+        def fit_one_epoch(self, df, y=None, fit=estimator.fit):
+            return fit(self.set_params(max_epochs=1, verbose=0), df, y)
 
-    monkeypatch.setattr(latentode.LatentODERegressor, "fit", fit_one_epoch)
+        monkeypatch.setattr(estimator, "fit", fit_one_epoch)
 
 
 @pytest.mark.parametrize("name", re.findall(r"<!-- example: (\w+) -->", README))

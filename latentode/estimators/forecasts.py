@@ -1,4 +1,4 @@
-"""Everything that a fitted estimator answers: means, quantiles, intervals, samples, the score, pictures."""
+"""Everything that a fitted estimator answers: means, quantiles, intervals, samples, pictures."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -31,7 +29,6 @@ from latentode.exceptions import DataError, LatentODEWarning
 from latentode.models.latent_ode import LatentODE
 from latentode.seeding import RandomState, numpy_generator, torch_generator
 from latentode.series import SeriesTable, TableLayout, TimeScale, ValueScaler
-from latentode.series.split import ROUNDING
 
 FAR = 10.0  # training spans beyond the context from which a forecast is called far, with a warning
 SECONDS_PER_DAY = 86_400.0
@@ -52,7 +49,6 @@ class ForecastsMixin:
     _forecaster: Forecaster
     _latent_dim: int
     _span: float
-    _share: Callable[[], str | float]
 
     def predict(self, df: pd.DataFrame, times: Any = None, *, return_std: bool = False) -> Any:
         """Mean of the observations of each series at any time, given its rows in `df`.
@@ -244,73 +240,6 @@ class ForecastsMixin:
         found = self._scaled(table, queries, readout, n_samples, lambda series: eps[:, series])
         return self._stack(keys, "sample", range(n_samples), self.scaler_.from_model(found))
 
-    def score(self, df: pd.DataFrame, y: None = None, sample_weight: None = None) -> float:
-        """R² of forecasts of the rest of each series from its first part.
-
-        The first part is the first half of a series' time, or the share `context` where that is a number. Of one long
-        series that is a forecast over half of its record, far beyond what a `window` teaches: score such a model on
-        parts of the record that are about as long as a window.
-
-        Parameters
-        ----------
-        df : DataFrame
-        y, sample_weight : None
-            For scikit-learn's sake; must stay None.
-
-        Returns
-        -------
-        float
-            Mean over targets of 1 − (squared error) / (squared deviation from the mean), at most 1; for a category 1 −
-            (wrong labels) / (those that the most frequent label would get wrong).
-
-        Raises
-        ------
-        DataError
-            When no series has an observation after its first part.
-        """
-        check_is_fitted(self, "model_")
-        if y is not None or sample_weight is not None:
-            raise ValueError("y and sample_weight must be None: the targets are columns of the table")
-        known, rest, queries = self._halves(df)
-        mean = self.scaler_.from_model(self._scaled(known, queries, readouts.mean(self._categorical)))
-        scores = []
-        for name, truth, forecast in zip(self.layout_.target_cols, rest.values.T, mean.T):
-            seen = ~np.isnan(truth)
-            if seen.sum() > 1:
-                measure = _share_of_errors_avoided if name in self.layout_.categories else r2_score
-                scores.append(measure(truth[seen], forecast[seen]))
-        if not scores:
-            raise DataError("nothing to score: no target has two observations after the first parts")
-        return float(np.mean(scores))
-
-    def log_likelihood(self, df: pd.DataFrame) -> float:
-        """Log score: mean log density that forecasts give to what was observed of the rest of each series.
-
-        A proper score of the whole distribution, noise included; the higher, the better. Parts are those of `score`.
-
-        Parameters
-        ----------
-        df : DataFrame
-
-        Returns
-        -------
-        float
-            Nats per observed cell, of densities in the units of the table (of probabilities, for counts and classes).
-
-        Raises
-        ------
-        DataError
-            When no series has an observation after its first part.
-        """
-        check_is_fitted(self, "model_")
-        known, rest, queries = self._halves(df)
-        values = self.scaler_.to_model(rest.values)
-        errors = None if rest.errors is None else torch.as_tensor(rest.errors / self.scaler_.scale)
-        found = self._scaled(known, queries, readouts.log_densities(torch.as_tensor(values), errors))
-        observed = ~np.isnan(values)
-        density = found - np.log(self.scaler_.scale)
-        return float(density[observed].mean())
-
     def plot_forecast(
         self,
         df: pd.DataFrame,
@@ -375,22 +304,10 @@ class ForecastsMixin:
         check_is_fitted(self, "model_")
         table = self.layout_.read(df, times=times)
         if times is None:
-            keys, queries = self.layout_.keys(df), _as_queries(table)
+            keys, queries = self.layout_.keys(df), as_queries(table)
         else:
             keys, queries = self.layout_.query_keys(times, table), self.layout_.read_queries(times, table)
         return keys, table, self._within_reach(table, queries)
-
-    def _halves(self, df: pd.DataFrame) -> tuple[SeriesTable, SeriesTable, SeriesTable]:
-        """First part of each series, its rest, and the rest as queries in its own order."""
-        table = observed_rows(self.layout_.read(df))
-        share = self._share()
-        begin, share = table.times[table.offsets[:-1]], 0.5 if isinstance(share, str) else share
-        first = table.times <= (begin + (share + ROUNDING) * table.spans)[table.series]
-        known, rest = table.take_rows(first), table.take_rows(~first)
-        if rest.n_rows == 0:
-            raise DataError("nothing to score: no series has an observation after its first part")
-        queries = replace(_as_queries(rest), rows=np.arange(rest.n_rows))
-        return known, rest, self._within_reach(known, queries)
 
     @property
     def _categorical(self) -> list[int]:
@@ -467,12 +384,5 @@ class ForecastsMixin:
         return pd.concat(blocks, ignore_index=True)
 
 
-def _share_of_errors_avoided(truth: NDArray, forecast: NDArray) -> float:
-    """1 − wrong labels / those that the most frequent one would get wrong; 1 or 0 where that gets none wrong."""
-    wrong = int((truth != forecast).sum())
-    modal = len(truth) - int(np.unique(truth, return_counts=True)[1].max())
-    return 1 - wrong / modal if modal else float(wrong == 0)
-
-
-def _as_queries(table: SeriesTable) -> SeriesTable:
+def as_queries(table: SeriesTable) -> SeriesTable:
     return replace(table, values=np.empty((table.n_rows, 0)))

@@ -10,12 +10,12 @@ from sklearn.base import RegressorMixin
 from torch import nn
 
 from latentode.estimators.base import SeriesEstimator, in_order_of_ids, observed_series
-from latentode.estimators.forecasts import ForecastsMixin
+from latentode.estimators.scores import ScoresMixin
 from latentode.seeding import RandomState
 from latentode.training import Callback
 
 
-class LatentODERegressor(ForecastsMixin, RegressorMixin, SeriesEstimator):
+class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
     """Forecast and interpolate irregular time series with one continuous-time model of all of them.
 
     A recognition network reads the observations of a series, at whatever times they were made and with whatever
@@ -74,14 +74,16 @@ class LatentODERegressor(ForecastsMixin, RegressorMixin, SeriesEstimator):
     time_dependent : bool, default False
         Whether the dynamics may depend on absolute time, not only on the state.
     solver : str, default "dopri5"
-        "dopri5" and "tsit5" choose their own steps; "rk4" and "euler" take steps of `step_size`.
+        A name of `latentode.solvers.SOLVERS`: "dopri5", "tsit5" and others choose their own steps; "rk4", "euler" and
+        others take steps of `step_size`.
     rtol, atol : float, default 1e-3 and 1e-4
         Tolerances of an adaptive solver, for latent states of order 1.
     step_size : float, optional
         Fixed steps of this size, in model time (`time_scale_.unit` is one unit of it in your time; a typical series
         lasts 5 to 80 units). Default: the solver's own steps, or 0.1 for solvers that have none.
-    gradient : {"discrete_adjoint", "backprop"}, default "discrete_adjoint"
-        How the solve is differentiated; both are exact, the first needs less memory.
+    gradient : {"discrete_adjoint", "backprop", "reversible", "adjoint"}, default "discrete_adjoint"
+        How the solve is differentiated; the first three are exact for the computed solution, "backprop" needs most
+        memory, "adjoint" is the continuous adjoint of Chen et al. (see `latentode.solve_ivp`).
     context : "random", "all" or float in (0, 1), default "random"
         What the encoder reads of a training series. "random": a random piece, and the likelihood scores everything
         from its first row on, so that one model learns to fill gaps and to forecast. "all": everything, as a

@@ -100,7 +100,7 @@ class LatentODE(nn.Module):
     ----------
     encoder : nn.Module
         (times (N, T), values (N, T, F), mask (N, T, F), lengths (N,)) -> Normal (N, L), the posterior of the state
-        at the first row. The F columns are the features of the likelihood, then controls and static covariates.
+        at the first row. The F columns are the features of the likelihood, then static covariates and controls.
     field : nn.Module
         (t (n,), z (n, L)) -> dz/dt (n, L), with an attribute `time_dependent`. In batches with static covariates or
         controls it is called with a third argument, their values (n, S + C) at t. A field that knows its solution has
@@ -139,20 +139,12 @@ class LatentODE(nn.Module):
     def posterior(self, context: SeriesBatch, origin: Tensor) -> Normal:
         """Posterior of the state at the first row of each context, (N, L), whose times count from `origin` (N,)."""
         values, mask = self.likelihood.features(context.values, context.mask)
-        rows = [context.times.new_empty(*context.times.shape, 0).to(values.dtype)]
         inputs = inputs_of(context, origin)
         if inputs is not None:
-            series = torch.arange(len(context), device=values.device)[:, None].expand_as(context.times)
-            at_rows = inputs.at(series.flatten(), context.times.flatten())
-            rows.append(at_rows.reshape(*context.times.shape, -1))
-        known = torch.cat(rows, dim=-1)
-        real = (~context.padding)[..., None].expand_as(known)
-        return self.encoder(
-            context.times,
-            torch.cat([values, known], dim=-1),
-            torch.cat([mask, real], dim=-1),
-            context.lengths,
-        )
+            known = _at_rows(inputs, context)  # (N, T, S + C)
+            real = (~context.padding)[..., None].expand_as(known)
+            values, mask = torch.cat([values, known], dim=-1), torch.cat([mask, real], dim=-1)
+        return self.encoder(context.times, values, mask, context.lengths)
 
     def trajectory(
         self,
@@ -332,6 +324,12 @@ def _finite(z: Tensor, names: Sequence[object] | None) -> Tensor:
             'backwards: ask for times less far before the observations, or use anchor="start"'
         )
     return z
+
+
+def _at_rows(inputs: Inputs, batch: SeriesBatch) -> Tensor:
+    """Covariates and controls at the rows of a batch, (N, T, S + C)."""
+    series = torch.arange(len(batch), device=batch.times.device)[:, None].expand_as(batch.times)
+    return inputs.at(series.flatten(), batch.times.flatten()).reshape(*batch.times.shape, -1)
 
 
 def inputs_of(batch: SeriesBatch, origin: Tensor) -> Inputs | None:
