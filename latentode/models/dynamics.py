@@ -51,10 +51,8 @@ class Dynamics:
 
     def _series(self, state: Tensor) -> Tensor:
         assert self.inputs is not None
-        position = (
-            state[:, -1].detach().nan_to_num()
-        )  # a state that blew up has no position, and no use for one
-        return position.round().long().clamp(0, len(self.inputs) - 1)
+        position = state[:, -1].detach().round().long()  # of a state that blew up it is any number
+        return position.clamp(0, len(self.inputs) - 1)
 
     def first_state(self, z0: Tensor) -> Tensor:
         """State (K N, L + E + 1) of latent states z0 (K, N, L)."""
