@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,8 +33,6 @@ from latentode.nn.likelihoods import LIKELIHOODS, likelihood_for
 from latentode.seeding import numpy_generator, torch_generator
 from latentode.series import SeriesLoader, SeriesTable, TableLayout
 from latentode.solvers import SOLVERS
-
-STEPS_PER_KNOT = 2.0  # gaps between knots of the controls that one step of the solver may cross at most
 
 
 class SeriesEstimator(BaseEstimator):
@@ -156,21 +153,16 @@ class SeriesEstimator(BaseEstimator):
             n_static=data.covariates.n_static if layout.static_cols else 0,
             n_controls=len(layout.control_cols),
             event_rates=rates,
-            options=self._solve_options(data.knot_gap()),
+            options=self._solve_options(),
             generator=generator,
         )
 
-    def _solve_options(self, knot_gap: float | None) -> SolveOptions:
+    def _solve_options(self) -> SolveOptions:
         adaptive = SOLVERS[self.solver].error_order is not None
         step_size = self.step_size if adaptive or self.step_size is not None else 0.1
         # fixed steps need as many as reach the farthest forecast
         max_steps = MAX_STEPS if step_size is None else max(MAX_STEPS, int(4 * REACH / step_size))
-        options = SolveOptions(self.solver, self.rtol, self.atol, step_size, self.gradient, max_steps)
-        if knot_gap is None or step_size is not None:
-            return options
-        # a longer step could pass over a pulse of the controls without noticing
-        max_step = STEPS_PER_KNOT * knot_gap
-        return replace(options, max_step=max_step, max_steps=max(max_steps, int(4 * REACH / max_step)))
+        return SolveOptions(self.solver, self.rtol, self.atol, step_size, self.gradient, max_steps)
 
     def _share(self) -> str | float:
         """`context`, a number of any kind as a float."""

@@ -77,15 +77,6 @@ class TrainingData:
         counts = seen.sum(axis=0) if per_target else [seen.any(axis=1).sum()]
         return [max(float(count), 1.0) / total for count in counts]
 
-    def knot_gap(self) -> float | None:
-        """Median model time between two knots of the controls; None without controls or gaps."""
-        paths = self.train.paths
-        if paths is None:
-            return None
-        gaps = np.diff(paths.knots.numpy())
-        gaps = gaps[gaps > 0]  # where one series ends and the next one begins it may be less
-        return float(np.median(gaps)) if len(gaps) else None
-
 
 def prepare(
     table: SeriesTable,

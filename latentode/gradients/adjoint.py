@@ -236,6 +236,9 @@ def _adjoint_field(field: Field, size: int) -> Field:
             slope = torch.cat([dy, torch.zeros_like(a) if of_y is None else -of_y], dim=1)
         return slope if wants_graph else slope.detach()
 
+    limit = getattr(field, "largest_step", None)
+    if limit is not None:
+        slopes.largest_step = lambda t, state, direction: limit(t, state[:, :size], direction)  # type: ignore[attr-defined]
     return slopes
 
 

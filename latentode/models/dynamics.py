@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from latentode.nn.inputs import Inputs
 from latentode.nn.point_process import Intensity
+
+HIDDEN = 2.0**100  # a power of two: positions up to 16 million stay exact in float32
 
 
 def slope(field: nn.Module, t: Tensor, z: Tensor, inputs: Tensor | None) -> Tensor:
@@ -21,7 +24,7 @@ class Dynamics:
     """Latent state, expected number of events so far, and position of the series, (n, L + E + 1), as one state.
 
     The position never changes; from it the field finds the inputs of the series, whichever of them are still being
-    solved. float32 holds every integer up to 16 million exactly.
+    solved. It is written so small that no choice of a step can depend on it.
 
     Parameters
     ----------
@@ -49,16 +52,25 @@ class Dynamics:
         parts.append(torch.zeros_like(state[:, :1]))
         return torch.cat(parts, dim=1)
 
+    @property
+    def largest_step(self) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+        """To the next turn of the controls, for `solve_ivp`: no step may pass over a pulse."""
+        inputs = self.inputs
+        if inputs is None or inputs.paths is None:
+            return None
+        return lambda t, state, direction: inputs.to_next_turn(self._series(state), t, direction)
+
     def _series(self, state: Tensor) -> Tensor:
         assert self.inputs is not None
-        position = state[:, -1].detach().round().long()  # of a state that blew up it is any number
+        position = (state[:, -1].detach() * HIDDEN).round().long()  # of a state that blew up it is any number
         return position.clamp(0, len(self.inputs) - 1)
 
     def first_state(self, z0: Tensor) -> Tensor:
         """State (K N, L + E + 1) of latent states z0 (K, N, L)."""
         n_samples, n_series, _ = z0.shape
         n_processes = 0 if self.intensity is None else self.intensity.n_processes
-        position = torch.arange(n_series, dtype=z0.dtype, device=z0.device).expand(n_samples, -1)[..., None]
+        position = torch.arange(n_series, dtype=z0.dtype, device=z0.device) / HIDDEN
+        position = position.expand(n_samples, -1)[..., None]
         return torch.cat([z0, z0.new_zeros(n_samples, n_series, n_processes), position], dim=-1).flatten(0, 1)
 
     def parameters(self) -> list[Tensor]:

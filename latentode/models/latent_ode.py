@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -30,7 +29,7 @@ PENALTY_TIMES = 4  # random times per series and step at which the dynamics are 
 class SolveOptions:
     """How the latent differential equation is solved; `solve_ivp`'s arguments of the same names.
 
-    `step_size` and `max_step` are in model time; `step_size` is None for adaptive solvers.
+    `step_size` is in model time; None for adaptive solvers.
     """
 
     solver: str = "dopri5"
@@ -39,7 +38,6 @@ class SolveOptions:
     step_size: float | None = None
     gradient: str = "discrete_adjoint"
     max_steps: int = MAX_STEPS
-    max_step: float = math.inf
 
     def arguments(self) -> dict[str, Any]:
         return dict(vars(self))

@@ -49,6 +49,11 @@ class Inputs:
         controls = self.paths.at(series, t.double() + self.origin[series])
         return torch.cat([static, controls.to(static.dtype)], dim=-1)
 
+    def to_next_turn(self, series: Tensor, t: Tensor, direction: Tensor) -> Tensor:
+        """Time (n,) from t (n,) to the end of a solver's step; as `ControlPaths.to_next_turn`, with controls only."""
+        assert self.paths is not None
+        return self.paths.to_next_turn(series, t.double() + self.origin[series], direction)
+
     def controls_between(self, begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
         """Knots (N, M) on the series' own clocks, and controls (N, M, C), from `begin` (N,) to `end` (N,).
 

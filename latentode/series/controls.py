@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 INTERPOLATIONS = ("linear", "step")
+TURN = (
+    1e-3  # of the range of a control: a change, or a bend over the gap, below that is rounding and no pulse
+)
+CLOSE = 1e-6  # in proportion to the time: above what float32 can tell apart, below what a jump of the controls moves
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +32,8 @@ class ControlPaths:
         The same knots with the paths one after another, so that one search serves all.
     offsets : Tensor (P + 1,), int64
         Path p has the knots `offsets[p]:offsets[p + 1]`, at least one.
+    turns : Tensor (R',), float64
+        The knots on `axis` at which a control jumps or bends.
     bounds : Tensor (N, 3), float64
         First and last time of the path of each series, and the way from its times to `axis`.
     index : Tensor (N,), int64
@@ -41,6 +47,7 @@ class ControlPaths:
     slopes: Tensor
     axis: Tensor
     offsets: Tensor
+    turns: Tensor
     bounds: Tensor
     index: Tensor
     interpolation: str
@@ -83,8 +90,11 @@ class ControlPaths:
             within[offsets[1:] - 1] = False
             change = values.diff(dim=0) / knots.diff()[:, None]
             slopes[within] = change[within[:-1]].to(values.dtype)
+        turns = axis[_turns(knots, values, slopes, offsets)]
         bounds = torch.stack([first, last, shift], dim=1)
-        return cls(knots, values, slopes, axis, offsets, bounds, torch.arange(len(lengths)), interpolation)
+        return cls(
+            knots, values, slopes, axis, offsets, turns, bounds, torch.arange(len(lengths)), interpolation
+        )
 
     def __len__(self) -> int:
         return len(self.index)
@@ -113,6 +123,25 @@ class ControlPaths:
         row = first[:, None] + position.minimum(lengths[:, None] - 1)
         return self.knots[row], self.values[row]
 
+    def to_next_turn(self, series: Tensor, times: Tensor, direction: Tensor) -> Tensor:
+        """Time (n,) from `times` (n,) in `direction` (n,), 1 or -1, to where a solver's step should end.
+
+        Steps that end at the knots where a control turns cannot pass over a pulse, however short. A path of steps jumps
+        at its knots: one step ends just before the jump and the next one just after it.
+        """
+        first, last, shift = self.bounds[series].unbind(1)
+        at = times.double().maximum(first).minimum(last) + shift
+        close = CLOSE * (1 + times.abs())
+        forwards = direction > 0
+        beyond = torch.searchsorted(self.turns, torch.where(forwards, at + close, at - close), right=True)
+        none_left = beyond >= len(self.turns)
+        after = self.turns[beyond.clamp(max=len(self.turns) - 1)].masked_fill(none_left, torch.inf)
+        before = self.turns[(beyond - 1).clamp(min=0)].masked_fill(beyond == 0, -torch.inf)
+        distance = torch.where(forwards, after - at, at - before)
+        if self.interpolation == "linear":
+            return distance
+        return torch.where(distance > 3 * close, distance - 2 * close, distance + 2 * close)
+
     def take(self, series: Tensor) -> ControlPaths:
         """The paths of the series at these positions, in that order; no path is copied."""
         return replace(self, bounds=self.bounds[series], index=self.index[series])
@@ -127,7 +156,7 @@ class ControlPaths:
 
     def to(self, device: torch.device | str) -> ControlPaths:
         """The same paths on another device."""
-        names = ("knots", "values", "slopes", "axis", "offsets", "bounds", "index")
+        names = ("knots", "values", "slopes", "axis", "offsets", "turns", "bounds", "index")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def _knot(self, bounds: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,3 +164,19 @@ class ControlPaths:
         first, last, shift = bounds.unbind(1)
         times = times.double().maximum(first).minimum(last)
         return torch.searchsorted(self.axis, times + shift, right=True) - 1, times
+
+
+def _turns(knots: Tensor, values: Tensor, slopes: Tensor, offsets: Tensor) -> Tensor:
+    """Where (R,) a control differs from the line, or the value, that comes before the knot."""
+    arriving = values.clone()  # what the path would be at a knot, did it go on as before
+    gaps = knots.diff()[:, None].to(values.dtype)
+    arriving[1:] = values[:-1] + slopes[:-1] * gaps
+    bend = torch.zeros_like(values)
+    bend[1:] = (slopes[1:] - slopes[:-1]).abs() * gaps
+    change = torch.maximum((values - arriving).abs(), bend)
+    span = values.amax(0) - values.amin(0) if len(values) else values.new_zeros(values.shape[1])
+    turns = (change > TURN * span).any(dim=1)
+    turns[offsets[:-1]] = False  # before its first knot a path is constant: nothing jumps there
+    if bool((slopes != 0).any()):
+        turns[offsets[:-1]] = (slopes[offsets[:-1]] != 0).any(dim=1)
+    return turns

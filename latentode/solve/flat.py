@@ -100,6 +100,12 @@ class FlatField:
             return self.field(t, y)
         return self.layout.flatten(self.field(t, self.layout.shaped(y)))
 
+    @property
+    def largest_step(self) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+        """The caller's own limit of the steps, where the field has one."""
+        own = getattr(self.field, "largest_step", None)
+        return None if own is None else lambda t, y, direction: own(t, self.layout.shaped(y), direction)
+
     def check(self, t: Tensor, y: Tensor) -> Tensor:
         """The slope at (t, y), flat, if the field answers as it should.
 

@@ -55,7 +55,9 @@ def solve_ivp(
     field : callable or nn.Module
         `f(t, y) -> dy/dt` with t (n,), y (n, *state) and the result like y, row by row independent, for any number
         n of the series (those that are done leave the batch). What differs between series belongs into the state: a
-        part of a tuple with derivative 0.
+        part of a tuple with derivative 0. A field that jumps or has short pulses at known times may have an attribute
+        `largest_step`, a function (t (n,), y, direction (n,)) -> (n,) with the largest sensible step of each series
+        from there, forwards (1) or backwards (-1); adaptive solvers keep to it.
     y0 : Tensor (N, *state), or tuple of such tensors
         Floating point. States at `t0`. With a tuple, the field gets and returns tuples, and so is the answer.
     t_eval : Tensor (T,) or (N, T)

@@ -169,20 +169,29 @@ def _first_steps(
     return Pace(*(have.index_copy(0, new, x) for have, x in zip(known, found)))
 
 
-def propose_step(front: Front) -> tuple[Tensor, Tensor]:
-    """Step sizes, cut at the last query time; True where they are cut.
+def propose_step(front: Front, largest: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Step sizes, at most `largest` (n,) and cut at the last query time; True where they are cut there.
 
     A rest of less than a hundredth of a step is taken along, so that no tiny step remains.
     """
     rest = front.span - front.elapsed
-    last = front.h * 1.01 >= rest
-    return torch.where(last, rest, front.h), last
+    h = front.h if largest is None else torch.minimum(front.h, largest)
+    last = h * 1.01 >= rest
+    return torch.where(last, rest, h), last
 
 
 def advance(
-    front: Front, step: StepResult, decision: StepDecision, chosen: Tensor | None, reached: Tensor
+    front: Front,
+    step: StepResult,
+    decision: StepDecision,
+    chosen: Tensor | None,
+    reached: Tensor,
+    held_back: Tensor | None = None,
 ) -> None:
-    """Move the series that accepted to the end of their step."""
+    """Move the series that accepted to the end of their step.
+
+    Where a step was `held_back` (n,) from a larger one, its success says nothing against that.
+    """
     if chosen is None:
         front.y, front.carry, front.elapsed = step.y, step.carry, reached
     else:
@@ -191,7 +200,10 @@ def advance(
         front.elapsed = torch.where(decision.accept, reached, front.elapsed)
     front.accepted = front.accepted + decision.accept
     # detached, because no_grad does not stop the tangents of forward mode: the choice of a step is a number
-    front.control, front.h = decision.state.detach(), decision.h.detach()
+    h = decision.h.detach()
+    if held_back is not None:
+        h = torch.where(held_back & decision.accept, torch.maximum(h, front.h), h)
+    front.control, front.h = decision.state.detach(), h
 
 
 def retire(

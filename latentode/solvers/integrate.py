@@ -46,7 +46,8 @@ def integrate(
     Parameters
     ----------
     field : callable
-        (t (n,), y (n, D)) -> (n, D) for any subset of the series, row by row independent.
+        (t (n,), y (n, D)) -> (n, D) for any subset of the series, row by row independent. Where it has an attribute
+        `largest_step`, a function (t (n,), y (n, D), direction (n,)) -> (n,), no adaptive step is longer than that.
     y0 : Tensor (N, D)
     t0 : Tensor (N,)
     t_eval : Tensor (N, T)
@@ -70,11 +71,14 @@ def integrate(
     front = begin(field, y0, t0, t_eval, queries, started, slope, method, controller, results, pace)
     log = StepLog([], [], [])
     watch = None if event is None else _begin_watch(event, front, results)
+    limit = getattr(field, "largest_step", None) if controller.adaptive else None
     attempts = 0  # the same for all: who is still under way has taken part in every round
     while len(front.rows):
         attempts += 1
-        h, last = propose_step(front)
-        t, signed = front.t0 + front.direction * front.elapsed, front.direction * h
+        t = front.t0 + front.direction * front.elapsed
+        largest = None if limit is None else limit(t.detach(), front.y.detach(), front.direction)
+        h, last = propose_step(front, largest)
+        signed = front.direction * h
         step = method.step(field, t, front.y, signed, front.carry)
         with torch.no_grad():
             ratio, converged = controller.error_ratio(front.y, step), step.converged
@@ -87,7 +91,7 @@ def integrate(
             step = _only(chosen, step, ratio, method, field, t, front, signed)
         record(front, log, step, decision.accept, chosen, reached, signed, last, keep_steps, observe)
         y_before = front.y
-        advance(front, step, decision, chosen, reached)
+        advance(front, step, decision, chosen, reached, None if largest is None else h < front.h)
         with torch.no_grad():
             if watch is not None:
                 end_at_event(front, watch, step, chosen, t, y_before, signed)

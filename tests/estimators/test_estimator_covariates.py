@@ -123,12 +123,18 @@ def test_a_series_without_a_covariate_is_read_where_the_training_had_one(table):
         strict.predict(gappy, [7.0])
 
 
-def test_long_steps_cannot_pass_over_a_pulse_of_the_controls(table):
-    model = small(max_epochs=1, **ROLES).fit(table)
-    gaps = model.layout_.read(table).paths.knots.diff().numpy() / model.time_scale_.unit
-    assert model.model_.options.max_step == pytest.approx(2 * np.median(gaps[gaps > 0]), rel=0.2)
-    fixed = small(max_epochs=1, solver="rk4", **ROLES).fit(table)
-    assert fixed.model_.options.max_step == np.inf
+def test_a_plan_finer_than_the_training_counts(table):
+    """A short strong dose in `times` does about what a long weak one of the same area does."""
+    model = small(field="mlp", max_epochs=60, lr=0.03, **ROLES).fit(table)
+    context, last = table[table["id"] == "s0"], 9.0
+
+    def forecast(width: float, u: float) -> float:
+        knots = pd.DataFrame({"id": "s0", "time": [6.5, 7.0, 7.0 + width, last], "u": [0.0, u, 0.0, 0.0]})
+        return float(model.predict(context, knots)["x"].iloc[-1])
+
+    nothing, short, long = forecast(0.1, 0.0), forecast(0.02, 25.0), forecast(0.1, 5.0)
+    assert abs(long - nothing) > 2 * OTHER_STEPS
+    assert abs(short - nothing) > 0.2 * abs(long - nothing)  # the field need not be linear in a control
 
 
 def test_windows_of_a_long_series_see_its_controls():

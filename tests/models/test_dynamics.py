@@ -18,12 +18,13 @@ from latentode.models.latent_ode import LatentODE, LossOptions, SolveOptions, in
 from latentode.models.regularisation import penalties
 from latentode.nn.decoders import MLPDecoder
 from latentode.nn.encoders import GRUEncoder
-from latentode.nn.fields import LinearField
+from latentode.nn.fields import LinearField, MLPField
+from latentode.nn.inputs import Inputs
 from latentode.nn.likelihoods import GaussianLikelihood
 from latentode.nn.normal import Normal
 from latentode.series import ControlPaths, SeriesBatch, cut_pieces
 
-EXACT = SolveOptions(rtol=1e-9, atol=1e-9, max_step=0.1)
+EXACT = SolveOptions(rtol=1e-9, atol=1e-9)
 SOLVED = 1e-7  # a hundred tolerances, over some hundred steps
 K, N, L = 2, 3, 2
 
@@ -145,12 +146,13 @@ def test_a_field_is_driven_by_the_inputs_of_its_own_series(interpolation, calend
     origin = torch.full((N,), 10.0, dtype=torch.float64)
     z0 = normal(K, N, L, seed=6)
     times = torch.tensor([[0.5, 2.0, -0.8], [0.3, 1.5, -1.0], [3.0, 6.0, 0.9]]).double()
-    made = model(CalendarPushed() if calendar else Pushed(), max_step=0.01)
+    made = model(CalendarPushed() if calendar else Pushed())
     found = made.trajectory(z0, times, origin, inputs_of(one, origin)).z
     for k, n, t in np.ndindex(K, N, 3):
         expected = pushed_by_hand(one, n, z0[k, n].numpy(), times[n, t].item(), calendar)
-        # a step across a knot of a step control is exact to its size squared times the tolerance it was accepted with
-        np.testing.assert_allclose(found[k, n, t].detach(), expected, rtol=0, atol=1e-5)
+        # a jump of the controls is smeared over some millionths of the time, which are about 1e-4
+        tolerance = 2e-4 if interpolation == "step" else 1e-6
+        np.testing.assert_allclose(found[k, n, t].detach(), expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
@@ -243,9 +245,7 @@ def test_penalties_of_a_linear_field_are_its_norms():
 
 @pytest.mark.parametrize("name", ["kinetic", "jacobian"])
 def test_penalties_enter_the_loss_with_their_weight_and_have_exact_gradients(name):
-    made = model(
-        Pushed(), solver="rk4", step_size=0.05, max_step=math.inf
-    )  # smooth in the rate, unlike a choice of steps
+    made = model(Pushed(), solver="rk4", step_size=0.05)  # smooth in the rate, unlike a choice of steps
     piece = cut_pieces(batch(), "all")
 
     def loss(weight: float) -> torch.Tensor:
@@ -328,3 +328,46 @@ def test_a_flow_that_leaves_the_numbers_is_an_error_with_the_series():
     times = torch.tensor([[0.0], [-1e9], [1e9]]).double()
     with pytest.raises(SolverError, match="series 'q': the states are not finite"):
         made.trajectory(torch.ones(K, N, L), times, torch.zeros(N).double(), names=["p", "q", "r"])
+
+
+class Sink(nn.Module):
+    """dz/dt = -0.5 z + u."""
+
+    def forward(self, t: torch.Tensor, z: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        return -0.5 * z + inputs
+
+
+@pytest.mark.parametrize("solver", ["dopri5", "bosh3", "kvaerno3"])
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("width", [0.5, 0.01, 1e-3])
+def test_no_step_passes_over_a_short_dose(solver, backwards, width):
+    """A dose of area 1 at different times: z(t) = ∫ exp(-0.5 (t - s)) u(s) ds, in closed form."""
+    begins = torch.tensor([0.37, 3.11, 7.73, 8.0, 0.05]).double()
+    begins = -begins - width if backwards else begins
+    knots = torch.stack([begins - 20, begins, begins + width], dim=1)
+    doses = torch.tensor([0.0, 1 / width, 0.0]).double().repeat(5)[:, None]
+    paths = ControlPaths.of(knots.flatten(), doses, torch.arange(0, 16, 3), "step")
+    zeros = torch.zeros(5, dtype=torch.float64)
+    made = model(Sink(), solver=solver, rtol=1e-6, atol=1e-6)
+    end = -10.0 if backwards else 10.0
+    inputs = Inputs(torch.zeros(5, 0, dtype=torch.float64), paths, zeros)
+    times = torch.full((5, 1), end, dtype=torch.float64)
+    found = made.trajectory(torch.zeros(1, 5, 1).double(), times, zeros, inputs).z[0, :, 0, 0].detach()
+    area = (torch.exp(0.5 * (begins + width)) - torch.exp(0.5 * begins)) / (0.5 * width)
+    expected = math.copysign(1, end) * math.exp(-0.5 * end) * area
+    # each jump is smeared over some millionths of the time: a share of about 1e-5 / width of the dose
+    torch.testing.assert_close(found, expected, rtol=1e-4 + 4e-5 / width, atol=1e-5)
+
+
+def test_the_place_in_the_batch_changes_no_step():
+    """All series alike: the same answers, whatever their position."""
+    paths = ControlPaths.of(torch.arange(4.0).double(), normal(4, 1, seed=9), torch.tensor([0, 4]))
+    paths = paths.take(torch.zeros(64, dtype=torch.int64)).with_dtype(torch.float32)
+    inputs = Inputs(torch.full((64, 1), 0.3), paths, torch.zeros(64, dtype=torch.float64))
+    field = MLPField(L, 8, n_static=1, n_controls=1, generator=torch.Generator().manual_seed(0))
+    made = model(field, rtol=1e-3, atol=1e-4)
+    z0 = normal(1, 1, L, seed=10).float().expand(1, 64, L)
+    times = torch.tensor([1.0, 5.0, -3.0]).double().expand(64, 3)
+    z = made.trajectory(z0, times, torch.zeros(64, dtype=torch.float64), inputs).z
+    # rows of a matrix product may differ in the last bit of float32 by their place, but no decision on a step does
+    torch.testing.assert_close(z, z[:, :1].expand_as(z), rtol=0, atol=2e-6)

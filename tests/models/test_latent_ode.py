@@ -346,5 +346,4 @@ def test_options_are_the_arguments_of_solve_ivp():
         "step_size": 0.5,
         "gradient": "backprop",
         "max_steps": 7,
-        "max_step": math.inf,
     }
