@@ -17,14 +17,9 @@ from latentode.checks import check_parameters
 from latentode.estimators.fitting import Objective, TrainingData, prepare, train
 from latentode.estimators.forecaster import Forecaster, observed_rows, ties_by_value
 from latentode.estimators.forecasts import REACH
+from latentode.estimators.own_parts import check_direction, check_own_parts, own_copy, own_field
 from latentode.estimators.parameters import CONSTRAINTS, device_of, window_length
-from latentode.estimators.parts import (
-    categorical_columns,
-    check_encoder,
-    check_values,
-    likelihood_names,
-    own_copy,
-)
+from latentode.estimators.target_likelihoods import categorical_columns, check_values, likelihood_names
 from latentode.models.latent_ode import MAX_STEPS, LatentODE, LossOptions, SolveOptions, build_latent_ode
 from latentode.nn.decoders import MLPDecoder
 from latentode.nn.encoders import ENCODERS
@@ -74,6 +69,7 @@ class SeriesEstimator(BaseEstimator):
 
         `around` makes the module that is trained, such as one with a classifier; it is what is returned.
         """
+        check_direction(self.encoder, self.anchor)
         likelihoods = likelihood_names(self.likelihood, layout)
         check_values(table, likelihoods)
         window = window_length(self.window, layout, table)
@@ -95,9 +91,9 @@ class SeriesEstimator(BaseEstimator):
             self.n_samples, float(self.free_bits), float(self.kinetic), float(self.jacobian)
         )
         objective = Objective(trained, data.scaler, self._share(), self.anchor, options, device)
-        if isinstance(self.encoder, nn.Module):
+        if isinstance(self.encoder, nn.Module) or isinstance(self.field, nn.Module):
             _, batch = next(iter(SeriesLoader(data.train, self.batch_size, shuffle=False)))
-            check_encoder(
+            check_own_parts(
                 model, objective.piece(batch, torch_generator(np.random.default_rng(0))), self.latent_dim
             )
         history = train(
@@ -130,7 +126,9 @@ class SeriesEstimator(BaseEstimator):
         self._forecaster = Forecaster(
             model, data.time_scale, data.scaler, data.covariates, self.anchor, window, device
         )
-        self._latent_dim = self.latent_dim  # parameters may be set anew without another fit
+        # parameters may be set anew without another fit
+        self._latent_dim, self._first_part = self.latent_dim, self._share()
+        self._rate_per_target = self.event_times == "poisson_per_target"
         return trained.eval()
 
     def _build(
@@ -140,7 +138,7 @@ class SeriesEstimator(BaseEstimator):
         rates = [] if self.event_times is None else data.event_rates(self.event_times == "poisson_per_target")
         return build_latent_ode(
             encoder=own_copy(self.encoder, ENCODERS),
-            field=own_copy(self.field, FIELDS),
+            field=own_field(self.field, FIELDS, self.time_dependent),
             likelihood=likelihood_for(list(likelihoods.values()), data.target_facts(n_categories)),
             decoder=MLPDecoder,
             latent_dim=self.latent_dim,

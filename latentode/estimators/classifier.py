@@ -23,6 +23,7 @@ from latentode.models.classifier import ClassifyingLatentODE
 from latentode.models.latent_ode import LatentODE
 from latentode.seeding import RandomState
 from latentode.series import SeriesTable
+from latentode.series.columns import check_frame
 from latentode.training import Callback
 
 
@@ -198,20 +199,26 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
             When a parameter is out of range.
         """
         self._check_parameters()
+        check_frame(df)
         if labels is None:
             raise ValueError(
                 "labels must be given: a mapping from id to label, one label per row, or a column name"
             )
         column = labels if isinstance(labels, Hashable) and not isinstance(labels, tuple) else None
+        if column is not None and column in (self.target_cols or ()):
+            raise ValueError(f"column {column!r} holds the labels: it cannot be in target_cols, too")
         layout = self._infer_layout(df, ignored=() if column not in df.columns else (column,))
         table = layout.read(df, require_observed=True)
         if self.labels_per == "series":
             by_id = of.series_labels(df, labels, self.id_col)
+            of.refuse_leaks(df, df[self.id_col].map(by_id), layout.target_cols)
             found = of.encoded(by_id)
             codes = pd.Series(found.codes, index=by_id.index)
             table = replace(table, labels=of.per_series(codes, table))
         else:
-            found = of.encoded(of.row_labels(df, labels))
+            by_row = of.row_labels(df, labels)
+            of.refuse_leaks(df, by_row, layout.target_cols)
+            found = of.encoded(by_row)
             table = replace(table, row_labels=found.codes[table.rows])
         weights = torch.as_tensor(of.class_weights(self.class_weight, found), dtype=torch.float32)
 

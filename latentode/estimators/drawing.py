@@ -28,6 +28,20 @@ def series_to_draw(layout: TableLayout, df: pd.DataFrame, series: Sequence[Any] 
     return names
 
 
+def targets_to_draw(layout: TableLayout, target_cols: Sequence[Hashable] | None) -> list[Hashable]:
+    """The targets asked for, or the first four; categories cannot be drawn."""
+    able = [name for name in layout.target_cols if name not in layout.categories]
+    if not able:
+        raise DataError("nothing to draw: every target is a category; see predict_proba")
+    if target_cols is None:
+        return able[:4]
+    names = list(target_cols)
+    wrong = [name for name in names if name not in able]
+    if wrong or not names:
+        raise DataError(f"target_cols must name targets that are numbers, {able!r}; got {names!r}")
+    return names
+
+
 def queries_to_draw(
     layout: TableLayout, df: pd.DataFrame, times: pd.DataFrame, names: list[Any]
 ) -> pd.DataFrame:

@@ -121,7 +121,7 @@ def prepare(
     seen = train if window is None else draw_windows(train, window, rng)
     time_scale = TimeScale.fit(seen)
     value_scaler = ValueScaler.fit(seen if scaler == "series" else train, scaler, scaled)
-    covariates = CovariateScaler.fit(train, static_cols)
+    covariates = CovariateScaler.fit(train, static_cols, table)
     scales = (time_scale, value_scaler, covariates)
     return TrainingData(
         train=scale_table(train, *scales),

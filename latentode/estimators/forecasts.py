@@ -21,6 +21,7 @@ from latentode.estimators.drawing import (
     queries_to_draw,
     rows_since,
     series_to_draw,
+    targets_to_draw,
     times_to_draw,
 )
 from latentode.estimators.forecaster import Forecaster, Readout, observed_rows
@@ -32,6 +33,7 @@ from latentode.series import SeriesTable, TableLayout, TimeScale, ValueScaler
 
 FAR = 10.0  # training spans beyond the context from which a forecast is called far, with a warning
 SECONDS_PER_DAY = 86_400.0
+UNTOLD = 0.01  # of a training span beyond the last known control: more is worth a warning
 REACH = 500.0  # model time, some thousand steps of a solver, beyond which a forecast stays where it is
 
 
@@ -45,7 +47,7 @@ class ForecastsMixin:
     random_state: RandomState
     model_: LatentODE
     likelihoods_: dict[Hashable, str]
-    event_times: str | None
+    _rate_per_target: bool
     _forecaster: Forecaster
     _latent_dim: int
     _span: float
@@ -119,6 +121,8 @@ class ForecastsMixin:
             labels = self.layout_.categories[name].labels if name in self.layout_.categories else (0, 1)
             found = self._scaled(table, queries, readouts.probabilities(target))
             columns |= {f"{name}_{label}": found[:, code] for code, label in enumerate(labels)}
+            if len({str(label) for label in labels}) < len(labels):
+                raise DataError(f"the classes {list(labels)} of {name!r} are written alike: rename them")
         return self.layout_.write(keys, columns)
 
     def predict_intensity(self, df: pd.DataFrame, times: Any = None) -> pd.DataFrame:
@@ -146,9 +150,9 @@ class ForecastsMixin:
         per_unit = self._scaled(table, queries, readouts.intensities) / self.time_scale_.unit
         if self.layout_.time_kind == "datetime":
             per_unit = per_unit * SECONDS_PER_DAY
-        names = [f"{name}_intensity" for name in self.layout_.target_cols]
-        if self.model_.intensity.n_processes == 1 and self.event_times == "poisson":
-            names = ["intensity"]
+        names = ["intensity"]
+        if self._rate_per_target:
+            names = [f"{name}_intensity" for name in self.layout_.target_cols]
         return self.layout_.write(keys, dict(zip(names, per_unit.T)))
 
     def predict_quantiles(
@@ -248,6 +252,7 @@ class ForecastsMixin:
         coverage: float = 0.9,
         series: Sequence[Any] | None = None,
         truth: pd.DataFrame | None = None,
+        target_cols: Sequence[Hashable] | None = None,
         ax: Any = None,
     ) -> Any:
         """Draw observations, forecast and interval against time.
@@ -263,6 +268,8 @@ class ForecastsMixin:
             Series to draw; default: the first four.
         truth : DataFrame, optional
             What really happened, drawn beside the forecast.
+        target_cols : sequence of names, optional
+            Targets to draw, one row each; default: the first four. Categories are not drawn: see `predict_proba`.
         ax : Axes or array of Axes, optional
             Where to draw; default: a new figure.
 
@@ -280,9 +287,7 @@ class ForecastsMixin:
             observed = rows_since(self.layout_, shown, times) if windowed else shown
         elif isinstance(times, pd.DataFrame):
             times = queries_to_draw(self.layout_, df, times, names)
-        drawn = [name for name in self.layout_.target_cols if name not in self.layout_.categories]
-        if not drawn:
-            raise DataError("nothing to draw: every target is a category; see predict_proba")
+        drawn = targets_to_draw(self.layout_, target_cols)
         interval = self.predict_interval(shown, times, coverage)
         lower, upper = ends_of(interval, self.layout_, drawn)
         return plotting.plot_forecast_panels(
@@ -292,7 +297,7 @@ class ForecastsMixin:
             upper,
             truth=truth,
             series=names,
-            target_cols=drawn[:4],
+            target_cols=drawn,
             coverage=coverage,
             id_col=self.layout_.id_col,  # type: ignore[arg-type]
             time_col=self.layout_.time_col,  # type: ignore[arg-type]
@@ -302,11 +307,12 @@ class ForecastsMixin:
     def _read(self, df: pd.DataFrame, times: Any) -> tuple[pd.DataFrame, SeriesTable, SeriesTable]:
         """The keys of the answer, the contexts, and the queries."""
         check_is_fitted(self, "model_")
-        table = self.layout_.read(df, times=times)
+        table = self.layout_.read(df, times=times, read_errors=False)
         if times is None:
             keys, queries = self.layout_.keys(df), as_queries(table)
         else:
             keys, queries = self.layout_.query_keys(times, table), self.layout_.read_queries(times, table)
+            self._warn_of_unknown_controls(table, queries)
         return keys, table, self._within_reach(table, queries)
 
     @property
@@ -345,6 +351,23 @@ class ForecastsMixin:
         )
         return replace(
             queries, times=np.clip(queries.times, first - reach * self._span, last + reach * self._span)
+        )
+
+    def _warn_of_unknown_controls(self, table: SeriesTable, queries: SeriesTable) -> None:
+        """Say where a forecast goes on with the last value of a control because nobody told it more."""
+        if table.paths is None or queries.n_rows == 0:
+            return
+        last_knot = table.paths.bounds[:, 1].numpy()  # a path each, in the order of the series
+        beyond = queries.times - last_knot[queries.series]
+        if not (beyond > UNTOLD * self._span).any():
+            return
+        names = {str(name) for name in queries.ids[queries.series[beyond > UNTOLD * self._span]]}
+        warnings.warn(
+            f"times go beyond the last row that tells the controls {list(self.layout_.control_cols)} of {len(names)} "
+            f"series (such as {min(names)!r}): there the controls keep their last value. Give times as a table with "
+            "these columns to say how they go on",
+            LatentODEWarning,
+            stacklevel=4,
         )
 
     def _quantiles(self, table: SeriesTable, queries: SeriesTable, levels: Sequence[float]) -> NDArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 
-from latentode.checks import did_you_mean
+from latentode.checks import Number, did_you_mean
 from latentode.exceptions import DataError
 from latentode.series import SeriesTable
+from latentode.series.columns import some
 
 UNLABELLED = -1
 
@@ -38,10 +39,32 @@ def row_labels(df: pd.DataFrame, labels: Any) -> pd.Series:
                 f"{did_you_mean(labels, map(str, df.columns))}; its columns are {list(df.columns)}"
             )
         return df[labels]
-    values = labels.to_numpy() if isinstance(labels, pd.Series) else labels
-    if len(values) != len(df):
-        raise DataError(f"labels must have one entry per row of the table, {len(df)}; got {len(values)}")
-    return pd.Series(list(values), index=df.index)
+    if isinstance(labels, pd.DataFrame):
+        raise DataError(
+            "labels must be one column, not a table: pass df.set_index(<id>)[<label>], or a column name"
+        )
+    if isinstance(labels, pd.Series):
+        if _same_rows(labels, df):
+            return labels.reindex(df.index)
+        raise DataError(
+            f"the index of labels is not that of the table ({len(labels)} labels, {len(df)} rows): give one label per "
+            'row with the index of the table, or with labels_per="series" one per series, indexed by id'
+        )
+    if len(labels) != len(df):
+        raise DataError(
+            f"labels must have one entry per row of the table, {len(df)}; got {len(labels)}. For one per series pass a "
+            "mapping, or a Series indexed by id"
+        )
+    return pd.Series(list(labels), index=df.index, dtype=object).infer_objects()
+
+
+def _same_rows(labels: pd.Series, df: pd.DataFrame) -> bool:
+    """Whether labels are those of the rows of the table, perhaps in another order."""
+    if labels.index.equals(df.index):
+        return True
+    if len(labels) != len(df) or not (labels.index.is_unique and df.index.is_unique):
+        return False
+    return bool(labels.index.isin(df.index).all())
 
 
 def series_labels(df: pd.DataFrame, labels: Any, id_col: Hashable) -> pd.Series:
@@ -57,9 +80,7 @@ def series_labels(df: pd.DataFrame, labels: Any, id_col: Hashable) -> pd.Series:
     ids = df[id_col].drop_duplicates()
     if isinstance(labels, Mapping):
         labels = pd.Series(dict(labels), dtype=object)
-    elif isinstance(labels, pd.Series) and (len(labels) == len(df) and labels.index.equals(df.index)):
-        labels = labels.to_numpy()
-    if isinstance(labels, pd.Series):
+    if isinstance(labels, pd.Series) and not _same_rows(labels, df):
         return _of_series(labels, ids)
     by_row = row_labels(df, labels)
     known = pd.DataFrame({"id": df[id_col].to_numpy(), "label": by_row.to_numpy(dtype=object)}).dropna()
@@ -77,12 +98,28 @@ def _of_series(labels: pd.Series, ids: pd.Series) -> pd.Series:
     if labels.index.has_duplicates:
         raise DataError(f"labels has the id {labels.index[labels.index.duplicated()][0]!r} more than once")
     unknown = labels.index[~labels.index.isin(ids)]
-    if len(unknown) == len(labels):
+    if len(unknown):
         raise DataError(
-            f"labels has none of the ids of the table: its index begins with {labels.index[:3].tolist()}, the ids of "
-            f"the table with {ids.iloc[:3].tolist()}. Index it by id, or give one label per row of the table"
+            f"labels has ids that the table does not have: {some(unknown)}; the ids of the table begin with "
+            f"{ids.iloc[:3].tolist()}. Index it by id, or give one label per row of the table"
         )
     return labels.reindex(ids)
+
+
+def refuse_leaks(df: pd.DataFrame, by_row: pd.Series, targets: Sequence[Hashable]) -> None:
+    """Refuse labels that are also a target: a classifier would read them off it.
+
+    Raises
+    ------
+    DataError
+    """
+    known = by_row.notna().to_numpy()
+    for name in targets:
+        if (df[name].to_numpy(dtype=object) == by_row.to_numpy(dtype=object))[known].all():
+            raise DataError(
+                f"target {name!r} holds the labels themselves: give the name of the column as labels, or leave it out "
+                "with target_cols="
+            )
 
 
 def encoded(labels: pd.Series) -> Labels:
@@ -94,10 +131,26 @@ def encoded(labels: pd.Series) -> Labels:
         For fewer than two classes.
     """
     present = labels.dropna()
-    classes = np.unique(np.array(present.tolist()))
+    classes = _classes(present)
     if len(classes) < 2:
         raise DataError(f"a classifier needs labels of two classes or more; got {classes.tolist()}")
     return Labels(codes_of(labels, classes), classes)
+
+
+def _classes(labels: pd.Series) -> NDArray[Any]:
+    """Distinct labels in increasing order; whole numbers that a missing one made floats are whole again."""
+    found = labels.infer_objects()
+    if pd.api.types.is_float_dtype(found.dtype) and (found == found.round()).all():
+        found = found.astype(np.int64)
+    if found.dtype != object:
+        return np.unique(found.to_numpy())
+    kinds = {type(label) for label in found}
+    if len(kinds) > 1:
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise DataError(
+            f"labels must be of one type; got {names}: convert them, for example with .astype(str)"
+        )
+    return np.unique(np.array(found.tolist()))
 
 
 def codes_of(labels: pd.Series, classes: NDArray[Any]) -> NDArray[np.int64]:
@@ -124,6 +177,9 @@ def class_weights(class_weight: str | Mapping[Any, float] | None, labels: Labels
             raise ValueError(
                 f"class_weight has a weight for {unknown[0]!r}; the classes are {labels.classes.tolist()}"
             )
+        wrong = {name: w for name, w in class_weight.items() if not Number(0, open_low=True).allows(w)}
+        if wrong:
+            raise ValueError(f"class_weight must give positive numbers; got {wrong}")
     known = labels.classes[labels.codes[labels.codes >= 0]]
     weight = dict(class_weight) if isinstance(class_weight, Mapping) else class_weight
     return compute_class_weight(weight, classes=labels.classes, y=known)

@@ -39,11 +39,12 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
     control_cols : list of str, default ()
         Numeric columns that drive the series and are known in the future, too, such as a dose or a set point; all rows
         count, also those without a target, and those of `times` in predictions. Before the first and after the last
-        row they keep their value.
+        row they keep their value. Of systems that are driven and settle, `anchor="start"` learns more.
     control_interpolation : {"linear", "step"}, default "linear"
         Between the rows; "step" keeps a value until the next row.
     error_cols : mapping from target to column, optional
-        Standard deviations of the measurement errors, known cell by cell; they add to the learned noise.
+        Standard deviations of the measurement errors, known cell by cell; they add to the learned noise in training and
+        in `log_likelihood`. Predictions are of a measurement without such an error, and do not read these columns.
     latent_dim : int, default 8
         Size of the latent state.
     hidden_dim : int, default 64
@@ -57,20 +58,25 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
     encoder : {"gru", "odernn"} or nn.Module, default "gru"
         Recognition network. "gru" reads the gaps between rows as inputs; the state of "odernn" flows by its own
         differential equation in them (Rubanova et al.), which costs several times as much. A module of your own is
-        called with (times (N, T), values (N, T, F), mask (N, T, F), lengths (N,)) and returns
-        `latentode.nn.normal.Normal(mean, std)` of shape (N, latent_dim); `fit` trains a copy of it.
+        called with times (N, T), float64, in model units since the anchor; values (N, T, F), float32, 0 where unknown;
+        mask (N, T, F), True where known; lengths (N,). F counts the features of the targets (one each, of a category
+        one per label), then static columns (a missing one has a flag, too), then controls. It returns
+        `latentode.nn.normal.Normal(mean, std)`, float32, (N, latent_dim). `fit` trains a copy of it.
     field : {"mlp", "gated", "linear"} or nn.Module, default "mlp"
         Right-hand side of the differential equation. The speed of "gated" is bounded: for forecasts far beyond
-        training. "linear" is solved in closed form: fast, and hard to beat where the series oscillate and decay.
+        training. "linear" is solved in closed form (not with `event_times`): fast, and hard to beat where the series
+        oscillate and decay; a good first try for periodic series.
         A module of your own is called with t (n,) and z (n, latent_dim), and with static columns or controls also
         with their values (n, S + C); `fit` trains a copy of it.
     likelihood : str or mapping from target to str, default "gaussian"
         Distribution of an observation: "gaussian" (noise learned per target), "gaussian_heteroscedastic" (noise that
-        depends on the state), "student_t" (outliers), "bernoulli" (0 or 1), "categorical" (labels of any kind),
-        "poisson" and "negative_binomial" (counts). Targets that a mapping leaves out are Gaussian.
+        depends on the state; harder to train, compare with "gaussian"), "student_t" (outliers), "bernoulli" (0 or 1),
+        "categorical" (labels of any kind), "poisson" and "negative_binomial" (counts). Targets that a mapping leaves
+        out are Gaussian.
     event_times : {"poisson", "poisson_per_target"}, optional
-        Learn when observations occur, too: rows, or the observed cells of each target, as a Poisson process whose rate
-        depends on the latent state; for series where that tells something. See `predict_intensity`.
+        Learn when observations occur, too: rows (those at one time are one event), or the observed cells of each
+        target, as a Poisson process whose rate depends on the latent state; for series where that tells something. A
+        series counts as watched from its first to its last row. See `predict_intensity`.
     time_dependent : bool, default False
         Whether the dynamics may depend on absolute time, not only on the state.
     solver : str, default "dopri5"
@@ -91,7 +97,8 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
         of the time (Rubanova et al.).
     anchor : {"start", "end"}, default "end"
         Whether the latent state belongs to the first row of the context, as in the papers, or to the last one; it is
-        solved in both directions from there. "end" forecasts better: the way to the future is shorter.
+        solved in both directions from there. "end" often forecasts better, as the way to the future is shorter; "start"
+        suits what settles or decays or is driven by controls, which grows when it is followed backwards.
     window : float, timedelta or str, optional
         Train on random windows of this length (in the unit of the time column; a Timedelta such as "3650D" for
         datetimes), for one or few long series. Answers are then read from parts of half a window, counted from the

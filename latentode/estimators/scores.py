@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +22,7 @@ from latentode.series.split import ROUNDING
 class ScoresMixin(ForecastsMixin):
     """Scores of an estimator that forecasts."""
 
-    _share: Callable[[], str | float]
+    _first_part: str | float  # `context` of `fit`
 
     def score(self, df: pd.DataFrame, y: None = None, sample_weight: None = None) -> float:
         """R² of forecasts of the rest of each series from its first part.
@@ -52,7 +51,7 @@ class ScoresMixin(ForecastsMixin):
         check_is_fitted(self, "model_")
         if y is not None or sample_weight is not None:
             raise ValueError("y and sample_weight must be None: the targets are columns of the table")
-        known, rest, queries = self._halves(df)
+        known, rest, queries = self._halves(df, read_errors=False)
         mean = self.scaler_.from_model(self._scaled(known, queries, readouts.mean(self._categorical)))
         scores = []
         for name, truth, forecast in zip(self.layout_.target_cols, rest.values.T, mean.T):
@@ -84,7 +83,7 @@ class ScoresMixin(ForecastsMixin):
             When no series has an observation after its first part.
         """
         check_is_fitted(self, "model_")
-        known, rest, queries = self._halves(df)
+        known, rest, queries = self._halves(df, read_errors=True)
         values = self.scaler_.to_model(rest.values)
         errors = None if rest.errors is None else torch.as_tensor(rest.errors / self.scaler_.scale)
         found = self._scaled(known, queries, readouts.log_densities(torch.as_tensor(values), errors))
@@ -92,10 +91,10 @@ class ScoresMixin(ForecastsMixin):
         density = found - np.log(self.scaler_.scale)
         return float(density[observed].mean())
 
-    def _halves(self, df: pd.DataFrame) -> tuple[SeriesTable, SeriesTable, SeriesTable]:
+    def _halves(self, df: pd.DataFrame, *, read_errors: bool) -> tuple[SeriesTable, SeriesTable, SeriesTable]:
         """First part of each series, its rest, and the rest as queries in its own order."""
-        table = observed_rows(self.layout_.read(df))
-        share = self._share()
+        table = observed_rows(self.layout_.read(df, read_errors=read_errors))
+        share = self._first_part
         begin, share = table.times[table.offsets[:-1]], 0.5 if isinstance(share, str) else share
         first = table.times <= (begin + (share + ROUNDING) * table.spans)[table.series]
         known, rest = table.take_rows(first), table.take_rows(~first)

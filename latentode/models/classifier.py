@@ -74,8 +74,10 @@ class ClassifyingLatentODE(nn.Module):
         found, truth = logits[:, labelled], labels[labelled]  # (K, n, C), (n,)
         if not len(truth):
             return logits.sum() * 0.0, logits.new_zeros(())
-        entropy = functional.cross_entropy(
-            found.flatten(0, 1), truth.repeat(len(found)), weight=self.class_weights
+        logits, repeated = found.flatten(0, 1), truth.repeat(len(found))
+        # divided by the number of labels: a sum of weights would cancel them in a batch of one class
+        entropy = functional.cross_entropy(logits, repeated, self.class_weights, reduction="sum") / len(
+            repeated
         )
         right = found.detach().softmax(-1).mean(0).argmax(-1) == truth
         return entropy, right.double().mean()

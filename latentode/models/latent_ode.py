@@ -20,6 +20,7 @@ from latentode.nn.point_process import Intensity, poisson_log_lik
 from latentode.series.batch import SeriesBatch
 from latentode.series.split import Piece
 from latentode.solve import solve_ivp
+from latentode.solvers import Solution
 
 MAX_STEPS = 10_000
 PENALTY_TIMES = 4  # random times per series and step at which the dynamics are penalised
@@ -136,13 +137,18 @@ class LatentODE(nn.Module):
 
     def posterior(self, context: SeriesBatch, origin: Tensor) -> Normal:
         """Posterior of the state at the first row of each context, (N, L), whose times count from `origin` (N,)."""
+        values, mask = self.read(context, origin)
+        return self.encoder(context.times, values, mask, context.lengths)
+
+    def read(self, context: SeriesBatch, origin: Tensor) -> tuple[Tensor, Tensor]:
+        """What the encoder reads of each context: values (N, T, F), and the mask of those that are known."""
         values, mask = self.likelihood.features(context.values, context.mask)
         inputs = inputs_of(context, origin)
         if inputs is not None:
             known = _at_rows(inputs, context)  # (N, T, S + C)
             real = (~context.padding)[..., None].expand_as(known)
-            values, mask = torch.cat([values, known], dim=-1), torch.cat([mask, real], dim=-1)
-        return self.encoder(context.times, values, mask, context.lengths)
+            return torch.cat([values, known], dim=-1), torch.cat([mask, real], dim=-1)
+        return values, mask
 
     def trajectory(
         self,
@@ -193,7 +199,8 @@ class LatentODE(nn.Module):
             throw=False,
             **self.options.arguments(),
         )
-        solution.raise_for_status(list(range(n_series) if names is None else names) * n_samples)
+        if bool((solution.status > 0).any()):
+            _worst_sample(solution, n_samples).raise_for_status(names)
         states = solution.y.reshape(n_samples, n_series, times.shape[1], -1)
         n_evals = solution.stats["n_evals"].reshape(n_samples, n_series).double().mean(0)
         events = None if self.intensity is None else states[..., latent_dim:-1]
@@ -284,6 +291,9 @@ class LatentODE(nn.Module):
         if self.intensity.n_processes == 1:  # rows, whatever was observed in them
             observed = observed.any(dim=-1, keepdim=True)
         later = torch.arange(observed.shape[1], device=observed.device)[None, :, None] > 0
+        if self.intensity.n_processes == 1:  # rows at one time are one event
+            moved = torch.diff(target.times, dim=1, prepend=target.times[:, :1]) > 0
+            later = later & moved[..., None]
         expected = (
             at_rows.expected_events[:, :, -1] - at_rows.expected_events[:, :, 0]
         )  # padding repeats the last time
@@ -309,6 +319,14 @@ class LatentODE(nn.Module):
         return penalties(
             self.field, t.to(z.dtype), z.reshape(-1, latent_dim), at, generator, jacobian=jacobian
         )
+
+
+def _worst_sample(solution: Solution, n_samples: int) -> Solution:
+    """Of each series (N,) the sample that failed, if one did, so that a message counts series and not samples."""
+    status = solution.status.reshape(n_samples, -1)
+    worst = status.argmax(dim=0, keepdim=True)
+    reached = solution.t_reached.reshape(n_samples, -1).gather(0, worst)[0]
+    return replace(solution, status=status.gather(0, worst)[0], t_reached=reached)
 
 
 def _finite(z: Tensor, names: Sequence[object] | None) -> Tensor:

@@ -130,7 +130,7 @@ def numeric_columns(
         kinds = {name: str(df[name].dtype) for name in df.columns}
         raise DataError(
             f"no numeric column is left to learn; the columns are {kinds}: convert targets with "
-            "pd.to_numeric(...) or add them"
+            "pd.to_numeric(...) or add them (for the times of events alone a constant one, df.assign(event=1.0))"
         )
     return names
 

@@ -52,8 +52,8 @@ def read_controls(
     Parameters
     ----------
     rows : sequence of (codes (r,), times (r,), values (r, C))
-        Position in `ids`, time and controls of each row; NaN where a control is not given. Of several values at one
-        time the last one counts.
+        Position in `ids`, time and controls of each row; NaN where a control is not given. At one time those of a later
+        table count.
     ids : pandas Index (N,)
     columns : sequence of C names
     interpolation : {"linear", "step"}
@@ -61,8 +61,10 @@ def read_controls(
     Raises
     ------
     DataError
-        For a series without any value of a control.
+        For a series without any value of a control, and for two values of one control at one time of a table.
     """
+    for part in rows:
+        _refuse_contradictions(*part, ids, columns)
     codes, times, values = (np.concatenate(parts) for parts in zip(*rows))
     order = np.lexsort((times, codes))  # stable: later rows at one time stay later
     frame = pd.DataFrame(values[order]).assign(code=codes[order], time=times[order])
@@ -81,6 +83,20 @@ def read_controls(
         torch.as_tensor(offsets),
         interpolation,
     )
+
+
+def _refuse_contradictions(
+    codes: IntArray, times: FloatArray, values: FloatArray, ids: pd.Index, columns: Sequence[Hashable]
+) -> None:
+    groups = pd.DataFrame(values).groupby([codes, times])
+    twice = (groups.max() > groups.min()).to_numpy()  # NaN is smaller than nothing
+    if twice.any():
+        row, column = np.argwhere(twice)[0]
+        code, time = groups.max().index[row]
+        raise DataError(
+            f"the control {columns[column]!r} of series {plain(ids[code])!r} has two values at one time "
+            f"({time:g} in the unit of fit): keep one of the rows, or their mean"
+        )
 
 
 def _filled(
@@ -128,14 +144,31 @@ class CovariateScaler:
     columns: tuple[Hashable, ...]
 
     @classmethod
-    def fit(cls, table: SeriesTable, columns: Sequence[Hashable]) -> CovariateScaler:
-        """Mean and standard deviation over the training series (covariates) and over their knots (controls)."""
+    def fit(
+        cls, table: SeriesTable, columns: Sequence[Hashable], everything: SeriesTable | None = None
+    ) -> CovariateScaler:
+        """Mean and standard deviation over the training series (covariates) and over their knots (controls).
+
+        Which covariates may be missing is told by `everything`, validation series too; default: `table`.
+
+        Raises
+        ------
+        DataError
+            For a covariate that no training series has.
+        """
         static = np.empty((len(table), 0)) if table.static is None else table.static
+        never = np.isnan(static).all(axis=0)
+        if never.any():
+            raise DataError(
+                f"static column {columns[int(never.argmax())]!r} is NaN in every training series: leave it out of "
+                "static_cols"
+            )
+        known = static if everything is None or everything.static is None else everything.static
         paths = table.paths
         knots = np.empty((0, 0)) if paths is None else _knots_of(paths)
         return cls(
             *_level_and_spread(static),
-            np.atleast_1d(np.isnan(static).any(axis=0)),
+            np.atleast_1d(np.isnan(known).any(axis=0)),
             *_level_and_spread(knots),
             tuple(columns),
         )

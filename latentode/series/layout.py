@@ -144,6 +144,7 @@ class TableLayout:
         *,
         require_targets: bool = True,
         require_observed: bool = False,
+        read_errors: bool = True,
         times: Any = None,
     ) -> SeriesTable:
         """Series of a table that has this layout; columns without a role are ignored.
@@ -156,9 +157,11 @@ class TableLayout:
             False reads target columns that are missing as never observed.
         require_observed : bool
             True (in `fit`) refuses a target that has no observed value.
+        read_errors : bool
+            False leaves the columns of measurement errors alone.
         times : DataFrame, optional
-            Queries; where these have the control columns, their controls count, too, and before those of `df` at the
-            same time. Anything else is ignored.
+            Queries; the control columns that these have count, too, and before those of `df` at the same time. Anything
+            else is ignored.
 
         Raises
         ------
@@ -179,7 +182,8 @@ class TableLayout:
         values = self._read_targets(df)
         if require_observed:
             self._check_observed(values)
-        table = SeriesTable.from_rows(ids, codes, at, values, errors=self._read_errors(df, values))
+        errors = self._read_errors(df, values) if read_errors else None
+        table = SeriesTable.from_rows(ids, codes, at, values, errors=errors)
         if self.static_cols:
             self._check_finite(df, self.static_cols)
             table = replace(table, static=read_static(df, self.static_cols, codes, ids))
@@ -340,11 +344,16 @@ class TableLayout:
         """Controls of the rows of `df`, and then of `times` where it has them."""
         check_present(df, self.control_cols, "control_cols")
         rows = [(codes, at, self._controls(df))]
-        if isinstance(times, pd.DataFrame) and set(self.control_cols) <= set(times.columns):
+        keys = {self.id_col, self.time_col}
+        if isinstance(times, pd.DataFrame) and keys <= set(times.columns) and self._given_controls(times):
+            times = times.reindex(columns=[self.id_col, self.time_col, *self.control_cols])
             positions = ids.get_indexer(pd.Index(times[self.id_col])).astype(np.int64)
             known = positions >= 0
             rows.append((positions[known], self._read_times(times)[known], self._controls(times)[known]))
         return read_controls(rows, ids, self.control_cols, self.control_interpolation)
+
+    def _given_controls(self, times: pd.DataFrame) -> list[Hashable]:
+        return [name for name in self.control_cols if name in times.columns]
 
     def _controls(self, df: pd.DataFrame) -> FloatArray:
         check_numeric(df, self.control_cols, "control_cols")

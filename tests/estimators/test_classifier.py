@@ -185,7 +185,7 @@ def test_the_loss_is_the_bound_plus_the_weighted_cross_entropy():
     total = sum(
         -weight[c] * functional.log_softmax(logits[k, n, t], -1)[c] for k in range(2) for n, t, c in labelled
     )
-    expected = total / (2 * sum(weight[c] for _, _, c in labelled))
+    expected = total / (2 * len(labelled))
     assert (found.total - bound).item() == pytest.approx(0.7 * expected.item())
     assert found.parts["cross_entropy"].item() == pytest.approx(expected.item())
 
@@ -226,9 +226,20 @@ BAD = {
         DataError,
         "labels names the column 'ups', which the table does not have (did you mean 'up'?)",
     ),
-    "too few": ([0, 1], DataError, "labels must have one entry per row of the table, 160; got 2"),
+    "too few": (
+        [0, 1],
+        DataError,
+        "labels must have one entry per row of the table, 160; got 2. For one per series",
+    ),
+    "a table": (pd.DataFrame({"up": [1, 0]}), DataError, "labels must be one column, not a table"),
+    "of two types": ({"s0": 1, "s1": "a"}, DataError, "labels must be of one type; got int, str"),
+    "some foreign ids": (
+        {"s0": 0, "s1": 1, "b": 1},
+        DataError,
+        "labels has ids that the table does not have: 'b'",
+    ),
     "two in a series": ("high", DataError, 'give each series one, or use labels_per="row"'),
-    "foreign ids": ({"a": 0, "b": 1}, DataError, "labels has none of the ids of the table"),
+    "foreign ids": ({"a": 0, "b": 1}, DataError, "labels has ids that the table does not have: 'a', 'b'"),
     "one class": ({"s0": 1, "s1": 1}, DataError, "needs labels of two classes or more; got [1]"),
     "an id twice": (
         pd.Series([0, 1], index=["s0", "s0"]),
@@ -281,3 +292,39 @@ def test_covariates_and_windows_work_for_classes_too(table):
     assert len(model.predict(df)) == 16
     windowed = small(window=2.0, max_epochs=2).fit(df, "up")
     assert len(windowed.predict(df)) == 16
+
+
+def test_labels_of_rows_are_matched_by_their_index(table):
+    rows = table["up"].sample(frac=1, random_state=3)
+    found = of.series_labels(table, rows, "id")
+    assert found.astype(int).tolist() == table.drop_duplicates("id")["up"].tolist()
+    by_row = of.row_labels(table, rows)
+    assert by_row.tolist() == table["up"].tolist()
+    numbered = table.assign(id=table["id"].str[1:].astype(int))
+    with pytest.raises(DataError, match="labels has ids that the table does not have"):
+        of.series_labels(numbered[numbered["time"] > 1], numbered["up"], "id")
+
+
+def test_whole_numbers_stay_whole_where_a_label_is_missing(table):
+    labels = table.groupby("id")["up"].first().astype(float)
+    labels.iloc[0] = np.nan
+    found = of.encoded(labels)
+    assert found.classes.dtype.kind == "i"
+    assert (found.codes == -1).sum() == 1
+
+
+def test_labels_among_the_targets_are_refused(table):
+    with pytest.raises(DataError, match="target 'up' holds the labels themselves"):
+        small(target_cols=None).fit(table.drop(columns="high"), table["up"])
+    with pytest.raises(ValueError, match="column 'up' holds the labels: it cannot be in target_cols, too"):
+        small(target_cols=["x", "up"]).fit(table, "up")
+
+
+def test_weights_of_classes_must_be_positive(table):
+    with pytest.raises(ValueError, match=re.escape("class_weight must give positive numbers; got {0: -5.0}")):
+        small(class_weight={0: -5.0}).fit(table, "up")
+
+
+def test_an_array_is_no_table():
+    with pytest.raises(TypeError, match="expected a pandas DataFrame in long format"):
+        small().fit(np.zeros((3, 2)), [0, 1, 1])

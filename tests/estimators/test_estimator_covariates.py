@@ -12,7 +12,7 @@ from small_models import COMPANY, OTHER_STEPS, assert_same_weights, differ, numb
 from torch import nn
 
 from latentode import LatentODERegressor
-from latentode.exceptions import DataError
+from latentode.exceptions import DataError, LatentODEWarning
 from latentode.nn.encoders import GRUEncoder
 from latentode.nn.fields import FIELDS, MLPField
 from latentode.nn.normal import Normal
@@ -78,13 +78,15 @@ def test_controls_in_rows_of_the_table_are_the_same_as_in_the_queries(model, tab
 def test_without_further_rows_a_control_keeps_its_value(model, table):
     context = table[table["id"] == "s0"]
     last = context.sort_values("time")["u"].iloc[-1]
-    one, other = model.predict(context, [6.5, 8.0, 9.0]), model.predict(context, plan("s0", last))
+    with pytest.warns(LatentODEWarning, match="beyond the last row that tells the controls"):
+        one = model.predict(context, [6.5, 8.0, 9.0])
+    other = model.predict(context, plan("s0", last))
     np.testing.assert_allclose(numbers(one, ["x"]), numbers(other, ["x"]), rtol=0, atol=COMPANY)
 
 
 def test_a_static_covariate_matters(model, table):
     context = table[table["id"] == "s0"]
-    one, other = (numbers(model.predict(context.assign(mass=m), [7.0]), ["x"]) for m in (0.0, 2.0))
+    one, other = (numbers(model.predict(context.assign(mass=m), [3.0]), ["x"]) for m in (0.0, 2.0))
     assert differ(one, other)
 
 
@@ -117,10 +119,10 @@ def test_the_picture_follows_a_plan(table):
 def test_a_series_without_a_covariate_is_read_where_the_training_had_one(table):
     gappy = table.assign(mass=table["mass"].where(table["id"] != "s1"))
     model = small(max_epochs=2, **ROLES).fit(gappy)
-    assert np.isfinite(numbers(model.predict(gappy[gappy["id"] == "s1"], [7.0]), ["x"])).all()
+    assert np.isfinite(numbers(model.predict(gappy[gappy["id"] == "s1"], [3.0]), ["x"])).all()
     strict = small(max_epochs=1, **ROLES).fit(table)
     with pytest.raises(DataError, match="series 's1' has no value of the static column 'mass'"):
-        strict.predict(gappy, [7.0])
+        strict.predict(gappy, [3.0])
 
 
 def test_a_plan_finer_than_the_training_counts(table):
@@ -132,7 +134,7 @@ def test_a_plan_finer_than_the_training_counts(table):
         knots = pd.DataFrame({"id": "s0", "time": [6.5, 7.0, 7.0 + width, last], "u": [0.0, u, 0.0, 0.0]})
         return float(model.predict(context, knots)["x"].iloc[-1])
 
-    nothing, short, long = forecast(0.1, 0.0), forecast(0.02, 25.0), forecast(0.1, 5.0)
+    nothing, short, long = forecast(0.5, 0.0), forecast(0.1, 25.0), forecast(0.5, 5.0)
     assert abs(long - nothing) > 2 * OTHER_STEPS
     assert abs(short - nothing) > 0.2 * abs(long - nothing)  # the field need not be linear in a control
 
@@ -420,3 +422,126 @@ def test_penalties_make_the_dynamics_calmer(table):
     calm = small(kinetic=0.3, jacobian=0.3, **arguments).fit(table).history_.iloc[-1]
     for name in ("train_kinetic", "train_jacobian"):
         assert calm[name] < plain[name]
+
+
+def test_one_of_two_controls_may_be_planned(table):
+    two = table.assign(v=1.0)
+    model = small(max_epochs=40, lr=0.03, target_cols=["x"], control_cols=["u", "v"]).fit(two)
+    context = two[two["id"] == "s0"]
+    low, high = (
+        numbers(model.predict(context, pd.DataFrame({"id": "s0", "time": [7.0, 8.0], "u": u})), ["x"])
+        for u in (-5.0, 5.0)
+    )
+    assert differ(low, high)
+
+
+def test_a_control_with_two_values_at_one_time_is_refused(table):
+    twice = pd.concat([table, table.assign(u=table["u"] + 1)])
+    with pytest.raises(DataError, match="the control 'u' of series 's0' has two values at one time"):
+        small(**ROLES).fit(twice)
+    same = pd.concat([table, table])
+    assert len(small(max_epochs=1, **ROLES).fit(same).predict(same)) == len(same)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_missing_covariate_may_be_in_the_validation_series(seed, table):
+    gappy = table.assign(mass=table["mass"].where(table["id"] != "s1"))
+    small(max_epochs=1, random_state=seed, validation_fraction=0.3, **ROLES).fit(gappy)
+
+
+def test_a_covariate_that_no_series_has_is_refused(table):
+    with pytest.raises(DataError, match="static column 'mass' is NaN in every training series"):
+        small(**ROLES).fit(table.assign(mass=np.nan))
+
+
+def test_what_was_fitted_scores_and_names_the_same_after_set_params(table):
+    model = small(max_epochs=1, target_cols=["x"], event_times="poisson").fit(table)
+    score, names = model.score(table), list(model.predict_intensity(table))
+    model.set_params(context=0.9, event_times="poisson_per_target")
+    assert model.score(table) == score
+    assert list(model.predict_intensity(table)) == names
+
+
+def test_error_columns_are_needed_where_they_count_only(table):
+    df = table.assign(err=0.1)
+    model = small(max_epochs=1, target_cols=["x"], error_cols={"x": "err"}).fit(df)
+    assert np.isfinite(model.score(table))
+    assert model.predict(table)["x"].equals(model.predict(df)["x"])
+    with pytest.raises(DataError, match="no column 'err', named in error_cols"):
+        model.log_likelihood(table)
+
+
+class Clocked(Spring):
+    """Remembers what times it was asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latest = -np.inf
+
+    def forward(self, t, z):
+        self.latest = max(self.latest, float(t.max()))
+        return super().forward(t, z)
+
+
+def test_a_users_field_sees_calendar_time_where_that_is_asked_for(table):
+    late = table.assign(time=table["time"] + 1000)
+    arguments = {"target_cols": ["x"], "max_epochs": 1}
+    seen = small(field=Clocked(), time_dependent=True, **arguments).fit(late).model_.field.latest
+    blind = small(field=Clocked(), **arguments).fit(late).model_.field.latest
+    assert seen > blind
+    told = Clocked()
+    told.time_dependent = False
+    with pytest.raises(ValueError, match="time_dependent=True, but the field has time_dependent=False"):
+        small(field=told, time_dependent=True, **arguments).fit(late)
+
+
+def test_an_encoder_of_ours_that_reads_the_wrong_way_is_refused(table):
+    with pytest.raises(
+        ValueError, match="anchor='end' needs an encoder that reads forwards: make it with backwards=False"
+    ):
+        small(encoder=GRUEncoder(1, 10, 3), target_cols=["x"]).fit(table)
+
+
+class Failing(nn.Module):
+    def __init__(self, answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, t, z):
+        return self.answer(t, z)
+
+
+@pytest.mark.parametrize(
+    ("answer", "params", "message"),
+    [
+        (
+            lambda t, z: z[:, :2],
+            {},
+            "field(t, z) with t (2,), z (2, 3) must return dz/dt of shape (2, 3) torch.float32; got",
+        ),
+        (lambda t, z: z.double(), {}, "got (2, 3) torch.float64"),
+        (lambda t, z: z @ torch.ones(7, 3), {}, "the field failed with RuntimeError"),
+        (
+            lambda t, z: z,
+            {"static_cols": ["mass"]},
+            "It is called as field(t, z, inputs) with t (2,), z (2, 3), inputs (2, 1)",
+        ),
+    ],
+    ids=["narrow", "double", "fails", "no inputs"],
+)
+def test_a_field_that_cannot_be_called_is_refused(answer, params, message, table):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        small(field=Failing(answer), target_cols=["x"], **params).fit(table)
+
+
+def test_an_encoder_that_fails_is_told_what_it_was_given(table):
+    with pytest.raises(
+        ValueError, match=r"the encoder failed with RuntimeError.* values \(6, \d+, 2\) torch.float32"
+    ):
+        small(encoder=Mean(5, 3), target_cols=["x"], static_cols=["mass"]).fit(table)
+
+
+def test_targets_of_a_picture_may_be_chosen(mixed):
+    assert len(np.atleast_1d(mixed.plot_forecast(counts(), series=[0], target_cols=["n"]))) == 1
+    with pytest.raises(DataError, match="target_cols must name targets that are numbers"):
+        mixed.plot_forecast(counts(), target_cols=["ward"])

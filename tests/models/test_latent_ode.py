@@ -168,7 +168,7 @@ def test_a_series_that_cannot_be_solved_is_named_once_for_all_samples():
     names = ["p", "q", "r", "s"]
     times = torch.zeros(N, T, dtype=torch.float64)
     times[2] = 50.0
-    with pytest.raises(SolverError, match=r"series 'r' \(and 2 more series\) could not be solved"):
+    with pytest.raises(SolverError, match=r"series 'r' could not be solved"):
         model.trajectory(normal(K, N, L), times, torch.zeros(N), names=names)
     of_one_sample = normal(K, N, L)
     of_one_sample[1, 3] = math.nan

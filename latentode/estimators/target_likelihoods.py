@@ -1,23 +1,17 @@
-"""The parts of a model that an estimator's parameters name: likelihoods per target, a user's own modules."""
+"""The likelihood of every target, and the values that it can explain."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from latentode.checks import did_you_mean
 from latentode.exceptions import DataError
-from latentode.models.latent_ode import LatentODE
 from latentode.nn.likelihoods import LIKELIHOODS
-from latentode.nn.normal import Normal
 from latentode.series import SeriesTable, TableLayout
 from latentode.series.columns import plain
-from latentode.series.split import Piece
 
 DEFAULT_LIKELIHOOD = "gaussian"
 
@@ -109,35 +103,3 @@ def check_values(table: SeriesTable, names: Mapping[Hashable, str]) -> None:
                 f"target {target!r} is {column[row]:g} in series {plain(table.ids[table.series[row]])!r} (row "
                 f"{table.rows[row]}), but likelihood {name!r} needs {expected}"
             )
-
-
-def own_copy(part: Any, table: Mapping[str, type[nn.Module]]) -> Any:
-    """The class of that name, or a copy of a user's module: `fit` must not train the caller's own."""
-    return table[part] if isinstance(part, str) else copy.deepcopy(part)
-
-
-@torch.no_grad()
-def check_encoder(model: LatentODE, piece: Piece, latent_dim: int) -> None:
-    """Try a user's encoder on one batch.
-
-    Raises
-    ------
-    ValueError
-        When its answer is not a `Normal` with mean and positive std of shape (N, latent_dim).
-    """
-    training = model.encoder.training
-    model.encoder.eval()
-    posterior: Sequence[Any] | Any = model.posterior(piece.context, piece.origin)
-    model.encoder.train(training)
-    shape = (len(piece.context), latent_dim)
-    if not isinstance(posterior, Normal):
-        raise ValueError(
-            "an encoder must return latentode.nn.normal.Normal(mean, std) for (times, values, mask, lengths); got "
-            f"{type(posterior).__name__}"
-        )
-    if posterior.mean.shape != shape or posterior.std.shape != shape or not bool((posterior.std > 0).all()):
-        raise ValueError(
-            f"an encoder must return mean and positive std of shape {shape}, series × latent_dim; got mean "
-            f"{tuple(posterior.mean.shape)} and std {tuple(posterior.std.shape)}, smallest std "
-            f"{float(posterior.std.min()):g}"
-        )
