@@ -43,7 +43,7 @@ class Study(NamedTuple):
 
 
 def model(quick: bool, **parameters: Any) -> LatentODERegressor:
-    return LatentODERegressor(**parameters, **({"max_epochs": 1} if quick else {}), random_state=0, verbose=0)
+    return LatentODERegressor(**parameters | ({"max_epochs": 1} if quick else {}), random_state=0, verbose=0)
 
 
 def oscillators(quick: bool) -> Study:
@@ -52,16 +52,16 @@ def oscillators(quick: bool) -> Study:
     n_train, n_test = (10, 3) if quick else (300, 100)
     train = make_damped_oscillators(n_train, 20, stiffness=stiffness, random_state=0)
     test = make_damped_oscillators(n_test, 20, stiffness=stiffness, random_state=1, return_truth=True)
-    fitted = model(quick, field="linear").fit(train.drop(columns="stiffness"))
+    fitted = model(quick, field="linear", max_epochs=1000).fit(train.drop(columns="stiffness"))
     return forecast_second_half(fitted, test, 10.0)
 
 
 def covariate(quick: bool) -> Study:
     """Each of a frequency of its own, which the covariate `stiffness` tells."""
-    n_train, n_test = (10, 3) if quick else (300, 100)
+    n_train, n_test = (10, 3) if quick else (600, 100)
     train = make_damped_oscillators(n_train, 20, random_state=0)
     test = make_damped_oscillators(n_test, 20, random_state=1, return_truth=True)
-    fitted = model(quick, field="linear", static_cols=["stiffness"]).fit(train)
+    fitted = model(quick, field="linear", static_cols=["stiffness"], max_epochs=600).fit(train)
     return forecast_second_half(fitted, test, 10.0)
 
 

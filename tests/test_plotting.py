@@ -445,3 +445,14 @@ def test_axes_of_the_wrong_number(tables):
         ValueError, match=r"ax holds 2 Axes, but 2 target\(s\) of 3 series need .*shape \(2, 3\)"
     ):
         plot_forecast_panels(*band_free(tables), ax=given)
+
+
+def test_a_forecast_of_one_time_is_drawn():
+    """A point and a bar: a line of one point, and a band of no width, would not be seen."""
+    observed = pd.DataFrame({"id": [0, 0], "time": [0.0, 1.0], "x": [0.0, 1.0]})
+    mean, low, high = (pd.DataFrame({"id": [0], "time": [2.0], "x": [x]}) for x in (1.0, 0.5, 1.5))
+    axes = plot_forecast_panels(observed, mean, low, high)
+    (line,) = [line for line in axes.get_lines() if line.get_label() == "forecast"]
+    assert line.get_marker() == "D"
+    assert axes.get_xlim()[1] > 2.0
+    assert axes.get_ylim()[1] >= 1.5

@@ -140,8 +140,8 @@ def _split(
     if fraction == 0:
         return table, None
     if len(table) > 1:
-        train, validation = split_series(len(table), fraction, rng)
-        return table.take(train), table.take(validation)
+        train, validation = split_series(len(table), fraction, rng, table.labels)
+        return table.take(train), table.take(validation) if len(validation) else None
     if window is None:
         return table, None
     share = min(max(fraction, window / float(table.spans[0])), LARGEST_TIME_SHARE)

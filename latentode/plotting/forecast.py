@@ -159,23 +159,20 @@ def _seen(table: LongTable, series: Any, target: Hashable) -> tuple[Any, Any]:
 
 def _draw(ax: Axes, table: LongTable, series: Any, target: Hashable, **look: Any) -> None:
     rows = table.series(series)
-    ax.plot(times(rows[table.time_col]), numbers(rows[target]), **look)
+    marker = "D" if len(rows) == 1 else None  # one point has no line
+    ax.plot(times(rows[table.time_col]), numbers(rows[target]), marker=marker, **look)
 
 
 def _draw_band(ax: Axes, forecast: Forecast, series: Any, target: Hashable) -> None:
     if forecast.lower is None or forecast.upper is None:
         return
     low, high = forecast.lower.series(series), forecast.upper.series(series)
-    ax.fill_between(
-        times(low[forecast.lower.time_col]),
-        numbers(low[target]),
-        numbers(high[target]),
-        color=FORECAST,
-        alpha=BAND_ALPHA,
-        linewidth=0,
-        label=f"{100 * forecast.coverage:g}% interval",
-        zorder=2,
-    )
+    at, ends = times(low[forecast.lower.time_col]), (numbers(low[target]), numbers(high[target]))
+    label = f"{100 * forecast.coverage:g}% interval"
+    if len(low) == 1:  # a band without width would not be seen
+        ax.vlines(at, *ends, color=FORECAST, alpha=BAND_ALPHA, linewidth=6, label=label, zorder=2)
+        return
+    ax.fill_between(at, *ends, color=FORECAST, alpha=BAND_ALPHA, linewidth=0, label=label, zorder=2)
 
 
 def _draw_truth(ax: Axes, forecast: Forecast, series: Any, target: Hashable) -> None:

@@ -15,7 +15,9 @@ ROUNDING = 1e-9  # of a window or a span: a row at a border is inside, whatever 
 FEWEST_ROWS = 3  # rows that a random piece keeps, where the series has them
 
 
-def split_series(n_series: int, fraction: float, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+def split_series(
+    n_series: int, fraction: float, rng: np.random.Generator, strata: IntArray | None = None
+) -> tuple[IntArray, IntArray]:
     """Random split of whole series into training and validation.
 
     Parameters
@@ -26,6 +28,8 @@ def split_series(n_series: int, fraction: float, rng: np.random.Generator) -> tu
         Part that goes to validation, from 0 up to but not including 1.
     rng : numpy Generator
         Source of the split.
+    strata : array (n_series,), optional
+        Class of each series: about the same part of each goes to validation, and never all of one.
 
     Returns
     -------
@@ -38,7 +42,16 @@ def split_series(n_series: int, fraction: float, rng: np.random.Generator) -> tu
     if n_series >= 2 and fraction > 0:
         n_validation = min(max(round(fraction * n_series), 1), n_series - 1)
     order = rng.permutation(n_series).astype(np.int64)
-    return np.sort(order[n_validation:]), np.sort(order[:n_validation])
+    if strata is None or not n_validation:
+        return np.sort(order[n_validation:]), np.sort(order[:n_validation])
+    held_out = np.zeros(n_series, dtype=bool)
+    groups = [order[strata[order] == stratum] for stratum in np.unique(strata)]
+    for members in groups:
+        held_out[members[: min(round(fraction * len(members)), len(members) - 1)]] = True
+    largest = max(groups, key=len)
+    if not held_out.any() and len(largest) > 1:  # too few of each to round up
+        held_out[largest[0]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def split_time(table: SeriesTable, fraction: float) -> tuple[SeriesTable, SeriesTable]:

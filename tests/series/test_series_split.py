@@ -292,3 +292,15 @@ def test_windows_of_a_regular_grid_do_not_depend_on_rounding(factor, shift):
     )
     lengths = draw_windows(table, 20 * factor, np.random.default_rng(0), 40).lengths
     assert set(lengths.tolist()) == {21}
+
+
+def test_strata_are_split_alike_and_never_emptied():
+    strata = np.array([0] * 40 + [1] * 10 + [2])
+    for seed in range(20):
+        train, validation = split_series(51, 0.2, np.random.default_rng(seed), strata)
+        assert sorted([*train, *validation]) == list(range(51))
+        assert np.bincount(strata[validation], minlength=3).tolist() == [8, 2, 0]
+    lonely, none = split_series(3, 0.5, np.random.default_rng(0), np.array([0, 1, 2]))
+    assert (len(lonely), len(none)) == (3, 0)
+    _, one = split_series(6, 0.1, np.random.default_rng(0), np.array([0, 0, 0, 1, 1, 1]))
+    assert len(one) == 1
