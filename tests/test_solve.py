@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -281,3 +282,54 @@ def test_the_docstring_names_every_solver():
     adaptive, fixed = solve_ivp.__doc__.split("With steps of `step_size`")
     for name, method in SOLVERS.items():
         assert f'"{name}"' in (fixed if method.error_order is None else adaptive), name
+
+
+class Pulse:
+    """dy/dt = -y + strength in [3, 3.01): steps of usual size pass over it."""
+
+    def __init__(self, strength: torch.Tensor) -> None:
+        self.strength = strength
+
+    def __call__(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        on = (t >= 3.0) & (t < 3.01)
+        return -y + torch.where(on, self.strength, torch.zeros_like(self.strength))[:, None]
+
+
+class KnownPulse(Pulse):
+    def largest_step(self, t: torch.Tensor, y: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+        edges = t.new_tensor([3.0, 3.01, torch.inf])
+        ahead = (edges - t[:, None]).masked_fill(edges <= t[:, None] + 1e-9, torch.inf).amin(dim=1)
+        behind = (t[:, None] - edges[:2]).masked_fill(edges[:2] >= t[:, None] - 1e-9, torch.inf).amin(dim=1)
+        return torch.where(direction > 0, ahead, behind)
+
+
+@pytest.mark.parametrize("gradient", ["discrete_adjoint", "backprop", "adjoint", "reversible"])
+def test_a_field_may_limit_the_steps(gradient):
+    """y(6) and its derivative with respect to the strength, in closed form."""
+    strength = torch.tensor(50.0, dtype=torch.float64, requires_grad=True)
+    y0 = torch.ones(2, 1, dtype=torch.float64)
+    arguments = {"rtol": 1e-6, "atol": 1e-6, "gradient": gradient, "params": [strength]}
+    found = solve_ivp(KnownPulse(strength), y0, [0.0, 6.0], **arguments).y[:, -1, 0]
+    response = math.exp(-2.99) - math.exp(-3.0)
+    assert found.tolist() == pytest.approx([math.exp(-6.0) + 50 * response] * 2, rel=2e-2)
+    found.sum().backward()
+    # the edges belong to one of two steps: an error of the size of one stage's weight, here below 2 %
+    assert float(strength.grad) == pytest.approx(2 * response, rel=2e-2)
+    missed = solve_ivp(Pulse(strength), y0, [0.0, 6.0], **arguments).y[:, -1, 0]
+    assert float(missed.max()) < 2 * math.exp(-6.0)  # without the limit the pulse is not seen at all
+
+
+def test_a_step_that_was_held_back_says_nothing_against_longer_ones():
+    """After a short step to an edge the size from before comes back at once."""
+
+    class Edged:
+        def __call__(self, t, y):
+            return torch.zeros_like(y)
+
+        def largest_step(self, t, y, direction):
+            return torch.where(t < 3.0, 3.0 - t, torch.inf).clamp(min=1e-9)
+
+    y0 = torch.ones(1, 1, dtype=torch.float64)
+    free = solve_ivp(lambda t, y: torch.zeros_like(y), y0, [0.0, 1e3]).stats["n_steps"]
+    held = solve_ivp(Edged(), y0, [0.0, 1e3]).stats["n_steps"]
+    assert int(held) <= int(free) + 2
