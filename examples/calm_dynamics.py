@@ -1,4 +1,4 @@
-"""Penalties on the dynamics make a field that a solver crosses in fewer steps, at little or no cost in accuracy.
+"""Penalties on the dynamics make a field that a solver crosses in fewer steps, at some cost in accuracy.
 
 The same model is trained on the spirals without and with penalties on the kinetic energy and on the Jacobian (Finlay et
 al. 2020), from the same first weights. Prints the evaluations of the field per forecast at two tolerances, and errors.
