@@ -5,7 +5,7 @@ median over the epochs, evaluations of the field per solve, and the reconstructi
 pairs take turns (A B C ... A B C ...), so that a slow minute of the machine meets all of them. A share of the stays is
 used, and the seconds are scaled to all 6,400 training stays.
 
-    OMP_NUM_THREADS=2 python examples/benchmarks/encoders_and_fields.py --share 0.25
+    OMP_NUM_THREADS=1 python examples/benchmarks/encoders_and_fields.py --share 0.25
 """
 
 from __future__ import annotations
