@@ -64,6 +64,9 @@ class LossOptions:
     jacobian: float = 0.0
 
 
+BOUND_ALONE = LossOptions()
+
+
 class Trajectory(NamedTuple):
     """Latent states (K, N, T, L) at the query times, expected events since the origin (K, N, T, E) where the model has
     an intensity, and evaluations of the field per series (N,)."""
@@ -248,7 +251,7 @@ class LatentODE(nn.Module):
         piece: Piece,
         *,
         generator: torch.Generator,
-        options: LossOptions = LossOptions(),
+        options: LossOptions = BOUND_ALONE,
         kl_weight: float = 1.0,
     ) -> LatentODELoss:
         """Minus the bound on the log evidence of the targets given that the posterior sees the contexts.
