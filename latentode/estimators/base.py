@@ -20,7 +20,8 @@ from latentode.estimators.forecasts import REACH
 from latentode.estimators.own_parts import check_direction, check_own_parts, own_copy, own_field
 from latentode.estimators.parameters import CONSTRAINTS, device_of, window_length
 from latentode.estimators.target_likelihoods import categorical_columns, check_values, likelihood_names
-from latentode.models.latent_ode import MAX_STEPS, LatentODE, LossOptions, SolveOptions, build_latent_ode
+from latentode.models.build import build_latent_ode
+from latentode.models.latent_ode import MAX_STEPS, LatentODE, LossOptions, SolveOptions
 from latentode.nn.decoders import MLPDecoder
 from latentode.nn.encoders import ENCODERS
 from latentode.nn.fields import FIELDS

@@ -183,9 +183,9 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
             Long table, as in `LatentODERegressor.fit`.
         labels : mapping, Series, sequence or column name
             With `labels_per="series"` a mapping or a pandas Series from id to label, or one label per row of `df`, the
-            same in all rows of a series; with "row" one label per row. The name of a column of `df` stands for that
-            column, which is then no target. A missing label (None, NaN) is no label: what was observed is learned from
-            all the same.
+            same in all rows of a series; with "row" one label per row. A Series with the index of `df`, in any order,
+            is matched by it. The name of a column of `df` stands for that column, which is then no target. A missing label
+            (None, NaN) is no label: what was observed is learned from all the same.
 
         Returns
         -------
@@ -211,14 +211,14 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         table = layout.read(df, require_observed=True)
         if self.labels_per == "series":
             by_id = of.series_labels(df, labels, self.id_col)
-            of.refuse_leaks(df, df[self.id_col].map(by_id), layout.target_cols)
             found = of.encoded(by_id)
+            of.refuse_leaks(df, df[self.id_col].map(by_id), layout.target_cols)
             codes = pd.Series(found.codes, index=by_id.index)
             table = replace(table, labels=of.per_series(codes, table))
         else:
             by_row = of.row_labels(df, labels)
-            of.refuse_leaks(df, by_row, layout.target_cols)
             found = of.encoded(by_row)
+            of.refuse_leaks(df, by_row, layout.target_cols)
             table = replace(table, row_labels=found.codes[table.rows])
         weights = torch.as_tensor(of.class_weights(self.class_weight, found), dtype=torch.float32)
 

@@ -13,9 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from latentode.checks import Number, did_you_mean
 from latentode.exceptions import DataError
 from latentode.series import SeriesTable
-from latentode.series.columns import some
-
-UNLABELLED = -1
+from latentode.series.columns import plain, some
 
 
 class Labels(NamedTuple):
@@ -79,7 +77,7 @@ def series_labels(df: pd.DataFrame, labels: Any, id_col: Hashable) -> pd.Series:
     """
     ids = df[id_col].drop_duplicates()
     if isinstance(labels, Mapping):
-        labels = pd.Series(dict(labels), dtype=object)
+        return _of_series(pd.Series(dict(labels), dtype=object), ids)
     if isinstance(labels, pd.Series) and not _same_rows(labels, df):
         return _of_series(labels, ids)
     by_row = row_labels(df, labels)
@@ -89,14 +87,15 @@ def series_labels(df: pd.DataFrame, labels: Any, id_col: Hashable) -> pd.Series:
     if len(twice):
         found = pairs["label"][pairs["id"] == twice.iloc[0]].tolist()
         raise DataError(
-            f'series {twice.iloc[0]!r} has the labels {found}: give each series one, or use labels_per="row"'
+            f'series {plain(twice.iloc[0])!r} has the labels {found}: give each series one, or use labels_per="row"'
         )
     return pairs.set_index("id")["label"].reindex(ids)
 
 
 def _of_series(labels: pd.Series, ids: pd.Series) -> pd.Series:
     if labels.index.has_duplicates:
-        raise DataError(f"labels has the id {labels.index[labels.index.duplicated()][0]!r} more than once")
+        twice = plain(labels.index[labels.index.duplicated()][0])
+        raise DataError(f"labels has the id {twice!r} more than once: keep one label per series")
     unknown = labels.index[~labels.index.isin(ids)]
     if len(unknown):
         raise DataError(

@@ -50,7 +50,7 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
     hidden_dim : int, default 64
         Width of the hidden layers of field and decoder.
     depth : int, default 2
-        Hidden layers of the field.
+        Hidden layers of the field ("linear" has none).
     activation : {"tanh", "softplus", "elu", "silu", "relu"}, default "tanh"
         Of the hidden layers of field and decoder; the solver needs more steps with "relu".
     encoder_dim : int, optional

@@ -20,8 +20,9 @@ from latentode import LatentODEClassifier, LatentODERegressor
 from latentode.estimators import labels as of
 from latentode.estimators.parameters import CONSTRAINTS
 from latentode.exceptions import DataError
+from latentode.models.build import build_latent_ode
 from latentode.models.classifier import ClassifyingLatentODE
-from latentode.models.latent_ode import LossOptions, SolveOptions, build_latent_ode
+from latentode.models.latent_ode import LossOptions, SolveOptions
 from latentode.nn.decoders import MLPDecoder
 from latentode.nn.encoders import GRUEncoder
 from latentode.nn.fields import MLPField
@@ -246,6 +247,7 @@ BAD = {
         DataError,
         "labels has the id 's0' more than once",
     ),
+    "all missing": ({"s0": None, "s1": np.nan}, DataError, "needs labels of two classes or more; got []"),
     "none": (None, ValueError, "labels must be given"),
 }
 
@@ -303,6 +305,12 @@ def test_labels_of_rows_are_matched_by_their_index(table):
     numbered = table.assign(id=table["id"].str[1:].astype(int))
     with pytest.raises(DataError, match="labels has ids that the table does not have"):
         of.series_labels(numbered[numbered["time"] > 1], numbered["up"], "id")
+
+
+def test_a_mapping_is_by_id_even_where_ids_look_like_rows():
+    """Three series of one row each, in another order than their ids count."""
+    df = pd.DataFrame({"id": [2, 0, 1], "time": 0.0, "x": 1.0})
+    assert of.series_labels(df, {0: "a", 1: "b", 2: "c"}, "id").to_dict() == {2: "c", 0: "a", 1: "b"}
 
 
 def test_whole_numbers_stay_whole_where_a_label_is_missing(table):

@@ -13,7 +13,8 @@ from tolerances import TIGHT
 from torch import nn
 
 from latentode.exceptions import SolverError
-from latentode.models.latent_ode import LatentODE, LossOptions, SolveOptions, build_latent_ode
+from latentode.models.build import build_latent_ode
+from latentode.models.latent_ode import LatentODE, LossOptions, SolveOptions
 from latentode.nn.decoders import MLPDecoder
 from latentode.nn.encoders import GRUEncoder
 from latentode.nn.fields import MLPField
