@@ -184,8 +184,8 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         labels : mapping, Series, sequence or column name
             With `labels_per="series"` a mapping or a pandas Series from id to label, or one label per row of `df`, the
             same in all rows of a series; with "row" one label per row. A Series with the index of `df`, in any order,
-            is matched by it. The name of a column of `df` stands for that column, which is then no target. A missing label
-            (None, NaN) is no label: what was observed is learned from all the same.
+            is matched by it. The name of a column of `df` stands for that column, which is then no target. A missing
+            label (None, NaN) is no label: what was observed is learned from all the same.
 
         Returns
         -------
