@@ -14,21 +14,20 @@ from torch import nn
 
 from latentode import plotting
 from latentode.checks import check_parameters
+from latentode.estimators.blueprint import Blueprint
 from latentode.estimators.fitting import Objective, TrainingData, prepare, train
 from latentode.estimators.forecaster import Forecaster, observed_rows, ties_by_value
 from latentode.estimators.forecasts import REACH
-from latentode.estimators.own_parts import check_direction, check_own_parts, own_copy, own_field
+from latentode.estimators.learned import Learned
+from latentode.estimators.own_parts import check_direction, check_own_parts
 from latentode.estimators.parameters import CONSTRAINTS, device_of, window_length
 from latentode.estimators.target_likelihoods import categorical_columns, check_values, likelihood_names
-from latentode.models.build import build_latent_ode
 from latentode.models.latent_ode import MAX_STEPS, LatentODE, LossOptions, SolveOptions
-from latentode.nn.decoders import MLPDecoder
-from latentode.nn.encoders import ENCODERS
-from latentode.nn.fields import FIELDS
-from latentode.nn.likelihoods import LIKELIHOODS, likelihood_for
+from latentode.nn.likelihoods import LIKELIHOODS
 from latentode.seeding import numpy_generator, torch_generator
 from latentode.series import SeriesLoader, SeriesTable, TableLayout
 from latentode.solvers import SOLVERS
+from latentode.training import History
 
 
 class SeriesEstimator(BaseEstimator):
@@ -84,20 +83,48 @@ class SeriesEstimator(BaseEstimator):
             validation_fraction=self.validation_fraction,
             rng=rng,
         )
-        device = device_of(self.device)
+        learned = Learned(
+            blueprint=self._blueprint(layout, likelihoods, data),
+            layout=layout,
+            time_scale=data.time_scale,
+            scaler=data.scaler,
+            covariates=data.covariates,
+            anchor=self.anchor,
+            context=self.context if isinstance(self.context, str) else float(self.context),
+            window=window,
+            span=window if window is not None else float(table.spans.max()),
+            event_times=self.event_times,
+        )
         generator = torch_generator(rng)
-        model = self._build(layout, likelihoods, data, generator)
-        trained = around(model, generator).to(device)
+        model = learned.blueprint.build(generator)
+        trained = around(model, generator)
+        history = self._train(learned, model, trained, data, rng)
+        self._adopt(learned, model)
+        self._keep_history(history)
+        return trained.eval()
+
+    def _train(
+        self,
+        learned: Learned,
+        model: LatentODE,
+        trained: nn.Module,
+        data: TrainingData,
+        rng: np.random.Generator,
+    ) -> History:
+        """Train a model, or a module `trained` around it, in place."""
+        device = device_of(self.device)
         options = LossOptions(
             self.n_samples, float(self.free_bits), float(self.kinetic), float(self.jacobian)
         )
-        objective = Objective(trained, data.scaler, self._share(), self.anchor, options, device)
-        if isinstance(self.encoder, nn.Module) or isinstance(self.field, nn.Module):
+        objective = Objective(
+            trained.to(device), learned.scaler, learned.context, learned.anchor, options, device
+        )
+        if learned.blueprint.own_parts:
             _, batch = next(iter(SeriesLoader(data.train, self.batch_size, shuffle=False)))
             check_own_parts(
-                model, objective.piece(batch, torch_generator(np.random.default_rng(0))), self.latent_dim
+                model, objective.piece(batch, torch_generator(np.random.default_rng(0))), learned.latent_dim
             )
-        history = train(
+        return train(
             data,
             objective,
             max_epochs=self.max_epochs,
@@ -113,35 +140,40 @@ class SeriesEstimator(BaseEstimator):
             verbose=self.verbose,
             rng=rng,
         )
-        self.layout_ = layout
-        self.likelihoods_ = likelihoods
-        self.time_scale_ = data.time_scale
-        self.scaler_ = data.scaler
-        self.covariates_ = data.covariates
+
+    def _adopt(self, learned: Learned, model: LatentODE) -> None:
+        """Be what a training left: of `fit`, or of a file."""
+        self._learned = learned
+        self.layout_ = learned.layout
+        self.likelihoods_ = learned.likelihoods
+        self.time_scale_ = learned.time_scale
+        self.scaler_ = learned.scaler
+        self.covariates_ = learned.covariates
         self.model_ = model.eval()
+        self.feature_names_in_ = np.array([str(name) for name in learned.layout.target_cols], dtype=object)
+        self.n_features_in_ = len(learned.layout.target_cols)
+        self._forecaster = Forecaster(
+            model,
+            learned.time_scale,
+            learned.scaler,
+            learned.covariates,
+            learned.anchor,
+            learned.window,
+            next(model.parameters()).device,
+        )
+
+    def _keep_history(self, history: History) -> None:
         self.history_ = pd.DataFrame(history.as_table())
         self.best_epoch_ = history.best_epoch
-        self.feature_names_in_ = np.array([str(name) for name in layout.target_cols], dtype=object)
-        self.n_features_in_ = len(layout.target_cols)
-        self._span = window if window is not None else float(table.spans.max())
-        self._forecaster = Forecaster(
-            model, data.time_scale, data.scaler, data.covariates, self.anchor, window, device
-        )
-        # parameters may be set anew without another fit
-        self._latent_dim, self._first_part = self.latent_dim, self._share()
-        self._rate_per_target = self.event_times == "poisson_per_target"
-        return trained.eval()
 
-    def _build(
-        self, layout: TableLayout, likelihoods: dict[Any, str], data: TrainingData, generator: torch.Generator
-    ) -> LatentODE:
+    def _blueprint(self, layout: TableLayout, likelihoods: dict[Any, str], data: TrainingData) -> Blueprint:
         n_categories = [len(layout.categories.get(name, (0, 1))) for name in layout.target_cols]
         rates = [] if self.event_times is None else data.event_rates(self.event_times == "poisson_per_target")
-        return build_latent_ode(
-            encoder=own_copy(self.encoder, ENCODERS),
-            field=own_field(self.field, FIELDS, self.time_dependent),
-            likelihood=likelihood_for(list(likelihoods.values()), data.target_facts(n_categories)),
-            decoder=MLPDecoder,
+        return Blueprint(
+            encoder=self.encoder,
+            field=self.field,
+            likelihoods=tuple(likelihoods.values()),
+            target_facts=tuple(data.target_facts(n_categories)),
             latent_dim=self.latent_dim,
             hidden_dim=self.hidden_dim,
             depth=self.depth,
@@ -151,9 +183,8 @@ class SeriesEstimator(BaseEstimator):
             backwards=self.anchor == "start",
             n_static=data.covariates.n_static if layout.static_cols else 0,
             n_controls=len(layout.control_cols),
-            event_rates=rates,
+            event_rates=tuple(rates),
             options=self._solve_options(),
-            generator=generator,
         )
 
     def _solve_options(self) -> SolveOptions:
@@ -162,10 +193,6 @@ class SeriesEstimator(BaseEstimator):
         # fixed steps need as many as reach the farthest forecast
         max_steps = MAX_STEPS if step_size is None else max(MAX_STEPS, int(4 * REACH / step_size))
         return SolveOptions(self.solver, self.rtol, self.atol, step_size, self.gradient, max_steps)
-
-    def _share(self) -> str | float:
-        """`context`, a number of any kind as a float."""
-        return self.context if isinstance(self.context, str) else float(self.context)
 
 
 def in_order_of_ids(table: SeriesTable) -> SeriesTable:

@@ -283,7 +283,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
     def _of_series(self, table: SeriesTable) -> NDArray:
         """Probabilities (N, C) from the states at the anchors."""
         posterior = self._forecaster.posterior(table)
-        eps = shared_noise(POSTERIOR_SAMPLES, self._latent_dim)(np.arange(len(table)))
+        eps = shared_noise(POSTERIOR_SAMPLES, self._learned.latent_dim)(np.arange(len(table)))
         z0 = posterior.sample(eps).to(self._forecaster.device)
         return self.classifier_.probabilities(z0).cpu().double().numpy()
 
@@ -294,5 +294,5 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         def readout(model: LatentODE, prediction: Prediction) -> Tensor:
             return self.classifier_.probabilities(prediction.z)
 
-        noise = shared_noise(POSTERIOR_SAMPLES, self._latent_dim)
+        noise = shared_noise(POSTERIOR_SAMPLES, self._learned.latent_dim)
         return self._forecaster.predict(table, queries, noise, readout)

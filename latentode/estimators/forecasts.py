@@ -25,6 +25,7 @@ from latentode.estimators.drawing import (
     times_to_draw,
 )
 from latentode.estimators.forecaster import Forecaster, Readout, observed_rows
+from latentode.estimators.learned import Learned
 from latentode.estimators.parameters import quantile_levels
 from latentode.exceptions import DataError, LatentODEWarning
 from latentode.models.latent_ode import LatentODE
@@ -47,10 +48,8 @@ class ForecastsMixin:
     random_state: RandomState
     model_: LatentODE
     likelihoods_: dict[Hashable, str]
-    _rate_per_target: bool
     _forecaster: Forecaster
-    _latent_dim: int
-    _span: float
+    _learned: Learned
 
     def predict(self, df: pd.DataFrame, times: Any = None, *, return_std: bool = False) -> Any:
         """Mean of the observations of each series at any time, given its rows in `df`.
@@ -151,7 +150,7 @@ class ForecastsMixin:
         if self.layout_.time_kind == "datetime":
             per_unit = per_unit * SECONDS_PER_DAY
         names = ["intensity"]
-        if self._rate_per_target:
+        if self._learned.event_times == "poisson_per_target":
             names = [f"{name}_intensity" for name in self.layout_.target_cols]
         return self.layout_.write(keys, dict(zip(names, per_unit.T)))
 
@@ -238,7 +237,7 @@ class ForecastsMixin:
         keys, table, queries = self._read(df, times)
         rng = numpy_generator(self.random_state if random_state is None else random_state)
         generator = torch_generator(rng)
-        eps = readouts.noise_of(table.ids, n_samples, self._latent_dim, int(rng.integers(2**32)))
+        eps = readouts.noise_of(table.ids, n_samples, self._learned.latent_dim, int(rng.integers(2**32)))
 
         readout = readouts.draws(noise, generator, self._categorical)
         found = self._scaled(table, queries, readout, n_samples, lambda series: eps[:, series])
@@ -283,7 +282,7 @@ class ForecastsMixin:
         observed = shown
         if times is None:
             windowed = self._forecaster.window is not None
-            times = times_to_draw(self.layout_, shown, self._span, windowed)
+            times = times_to_draw(self.layout_, shown, self._learned.span, windowed)
             observed = rows_since(self.layout_, shown, times) if windowed else shown
         elif isinstance(times, pd.DataFrame):
             times = queries_to_draw(self.layout_, df, times, names)
@@ -329,7 +328,7 @@ class ForecastsMixin:
         noise: Callable[[NDArray], Tensor] | None = None,
     ) -> NDArray:
         """Read-outs (..., R, D) at the queries; values are globally scaled ones."""
-        noise = noise or readouts.shared_noise(n_samples, self._latent_dim)
+        noise = noise or readouts.shared_noise(n_samples, self._learned.latent_dim)
         return self._forecaster.predict(table, queries, noise, readout)
 
     def _within_reach(self, table: SeriesTable, queries: SeriesTable) -> SeriesTable:
@@ -337,20 +336,23 @@ class ForecastsMixin:
         seen = observed_rows(table)  # rows that only ask for a forecast reach nowhere
         first, last = seen.times[seen.offsets[:-1]], seen.times[seen.offsets[1:] - 1]
         first, last = first[queries.series], last[queries.series]
-        beyond = np.maximum(queries.times - last, first - queries.times) / self._span
-        reach = max(REACH * self.time_scale_.unit / self._span, 1.0)
+        beyond = np.maximum(queries.times - last, first - queries.times) / self._learned.span
+        reach = max(REACH * self.time_scale_.unit / self._learned.span, 1.0)
         if not (beyond > min(FAR, reach)).any():
             return queries
         unit = "in the unit of the time column" if self.layout_.time_kind == "numeric" else "seconds"
         warnings.warn(
-            f"times reach {beyond.max():.3g} training spans beyond the observations (one span is {self._span:g} "
-            f"{unit}): the model has never seen such distances; beyond {reach:.3g} spans the forecast keeps its last "
-            "value",
+            f"times reach {beyond.max():.3g} training spans beyond the observations (one span is "
+            f"{self._learned.span:g} {unit}): the model has never seen such distances; beyond {reach:.3g} spans the "
+            "forecast keeps its last value",
             LatentODEWarning,
             stacklevel=4,
         )
         return replace(
-            queries, times=np.clip(queries.times, first - reach * self._span, last + reach * self._span)
+            queries,
+            times=np.clip(
+                queries.times, first - reach * self._learned.span, last + reach * self._learned.span
+            ),
         )
 
     def _warn_of_unknown_controls(self, table: SeriesTable, queries: SeriesTable) -> None:
@@ -359,9 +361,9 @@ class ForecastsMixin:
             return
         last_knot = table.paths.bounds[:, 1].numpy()  # a path each, in the order of the series
         beyond = queries.times - last_knot[queries.series]
-        if not (beyond > UNTOLD * self._span).any():
+        if not (beyond > UNTOLD * self._learned.span).any():
             return
-        names = {str(name) for name in queries.ids[queries.series[beyond > UNTOLD * self._span]]}
+        names = {str(name) for name in queries.ids[queries.series[beyond > UNTOLD * self._learned.span]]}
         warnings.warn(
             f"times go beyond the last row that tells the controls {list(self.layout_.control_cols)} of {len(names)} "
             f"series (such as {min(names)!r}): there the controls keep their last value. Give times as a table with "

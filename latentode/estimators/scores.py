@@ -22,8 +22,6 @@ from latentode.series.split import ROUNDING
 class ScoresMixin(ForecastsMixin):
     """Scores of an estimator that forecasts."""
 
-    _first_part: str | float  # `context` of `fit`
-
     def score(self, df: pd.DataFrame, y: None = None, sample_weight: None = None) -> float:
         """R² of forecasts of the rest of each series from its first part.
 
@@ -94,7 +92,7 @@ class ScoresMixin(ForecastsMixin):
     def _halves(self, df: pd.DataFrame, *, read_errors: bool) -> tuple[SeriesTable, SeriesTable, SeriesTable]:
         """First part of each series, its rest, and the rest as queries in its own order."""
         table = observed_rows(self.layout_.read(df, read_errors=read_errors))
-        share = self._first_part
+        share = self._learned.context
         begin, share = table.times[table.offsets[:-1]], 0.5 if isinstance(share, str) else share
         first = table.times <= (begin + (share + ROUNDING) * table.spans)[table.series]
         known, rest = table.take_rows(first), table.take_rows(~first)

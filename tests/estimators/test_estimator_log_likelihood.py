@@ -25,7 +25,7 @@ def parts(df: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def by_hand(model, df: pd.DataFrame, noise_of) -> float:
     """Mean log density of the rest under a mixture of Gaussians over the estimator's posterior draws."""
     known, rest = parts(df)
-    eps = readouts.shared_noise(readouts.POSTERIOR_SAMPLES, model._latent_dim)
+    eps = readouts.shared_noise(readouts.POSTERIOR_SAMPLES, model._learned.latent_dim)
     _, table, queries = model._read(known, rest[["id", "time"]])
 
     def centres(latent, prediction):
