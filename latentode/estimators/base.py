@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import nn
 from latentode import plotting
 from latentode.checks import check_parameters
 from latentode.estimators.blueprint import Blueprint
+from latentode.estimators.calibration import calibrate
 from latentode.estimators.fitting import Objective, TrainingData, prepare, train
 from latentode.estimators.forecaster import Forecaster, observed_rows, ties_by_value
 from latentode.estimators.forecasts import REACH
@@ -22,10 +25,12 @@ from latentode.estimators.learned import Learned
 from latentode.estimators.own_parts import check_direction, check_own_parts
 from latentode.estimators.parameters import CONSTRAINTS, device_of, window_length
 from latentode.estimators.target_likelihoods import categorical_columns, check_values, likelihood_names
+from latentode.exceptions import DataError, LatentODEWarning
 from latentode.models.latent_ode import MAX_STEPS, LatentODE, LossOptions, SolveOptions
 from latentode.nn.likelihoods import LIKELIHOODS
 from latentode.seeding import numpy_generator, torch_generator
 from latentode.series import SeriesLoader, SeriesTable, TableLayout
+from latentode.series.columns import some
 from latentode.solvers import SOLVERS
 from latentode.training import History
 
@@ -64,6 +69,8 @@ class SeriesEstimator(BaseEstimator):
         layout: TableLayout,
         table: SeriesTable,
         around: Callable[[LatentODE, torch.Generator], nn.Module] = lambda model, generator: model,
+        *,
+        calibrated: bool = False,
     ) -> nn.Module:
         """Train on a table in the caller's units, and keep what predictions need.
 
@@ -83,6 +90,11 @@ class SeriesEstimator(BaseEstimator):
             validation_fraction=self.validation_fraction,
             rng=rng,
         )
+        if calibrated and data.held_out is None:
+            raise DataError(
+                "calibrate=True needs validation series, and this training has none: set validation_fraction > 0 and "
+                "give two series or more, or a window"
+            )
         learned = Learned(
             blueprint=self._blueprint(layout, likelihoods, data),
             layout=layout,
@@ -101,6 +113,8 @@ class SeriesEstimator(BaseEstimator):
         history = self._train(learned, model, trained, data, rng)
         self._adopt(learned, model)
         self._keep_history(history)
+        if calibrated and data.held_out is not None:
+            self._calibrate(data.held_out)
         return trained.eval()
 
     def _train(
@@ -161,6 +175,26 @@ class SeriesEstimator(BaseEstimator):
             learned.window,
             next(model.parameters()).device,
         )
+
+    def _calibrate(self, held_out: SeriesTable) -> None:
+        """Learn how wide predictions must be from series that were not trained on."""
+        continuous = [LIKELIHOODS[name].scaled for name in self.likelihoods_.values()]
+        found = calibrate(
+            self._forecaster,
+            held_out,
+            continuous=continuous,
+            latent_dim=self._learned.latent_dim,
+            rng=np.random.default_rng(0),  # of gaps and windows: nothing that the training draws
+        )
+        few = [name for d, name in enumerate(self.likelihoods_) if continuous[d] and d in found.uncalibrated]
+        if few:
+            warnings.warn(
+                f"too few observations in the {len(held_out)} validation series to calibrate {some(few)}: their "
+                "intervals stay as learned; raise validation_fraction",
+                LatentODEWarning,
+                stacklevel=4,
+            )
+        self._learned = replace(self._learned, calibration=found)
 
     def _keep_history(self, history: History) -> None:
         self.history_ = pd.DataFrame(history.as_table())

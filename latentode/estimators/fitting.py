@@ -50,7 +50,8 @@ LARGEST_TIME_SHARE = 1 / 3  # of a single series that may be held out for valida
 class TrainingData:
     """Training and validation series in model units, and the scales learned from the training series.
 
-    `window` is in model time; `validation` is None where no series can be spared.
+    `window` is in model time; `validation` is None where no series can be spared, and `held_out` is the same in the
+    caller's units.
     """
 
     train: SeriesTable
@@ -59,6 +60,7 @@ class TrainingData:
     scaler: ValueScaler
     covariates: CovariateScaler
     window: float | None
+    held_out: SeriesTable | None = None
 
     def target_facts(self, n_categories: Sequence[int]) -> list[TargetFacts]:
         """What likelihoods need to know of the training rows; `n_categories` of each target."""
@@ -130,6 +132,7 @@ def prepare(
         scaler=value_scaler,
         covariates=covariates,
         window=None if window is None else window / time_scale.unit,
+        held_out=validation,
     )
 
 

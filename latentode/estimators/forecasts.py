@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from latentode import plotting
 from latentode.checks import Number, Whole
 from latentode.estimators import readouts
+from latentode.estimators.calibration import horizons_of, multiplied, stretched
 from latentode.estimators.drawing import (
     ends_of,
     queries_to_draw,
@@ -81,7 +83,9 @@ class ForecastsMixin:
         answer = self._write(keys, self.scaler_.from_model(mean))
         if not return_std:
             return answer
-        std = self._scaled(table, queries, readouts.std(self._categorical))
+        std = self._scaled(
+            table, queries, self._calibrated(multiplied, readouts.std(self._categorical), table, queries)
+        )
         return answer, self._write(keys, self.scaler_.std_from_model(std), labels=False)
 
     def predict_proba(self, df: pd.DataFrame, times: Any = None) -> pd.DataFrame:
@@ -240,6 +244,8 @@ class ForecastsMixin:
         eps = readouts.noise_of(table.ids, n_samples, self._learned.latent_dim, int(rng.integers(2**32)))
 
         readout = readouts.draws(noise, generator, self._categorical)
+        if noise:
+            readout = self._calibrated(stretched, readout, table, queries)
         found = self._scaled(table, queries, readout, n_samples, lambda series: eps[:, series])
         return self._stack(keys, "sample", range(n_samples), self.scaler_.from_model(found))
 
@@ -331,6 +337,24 @@ class ForecastsMixin:
         noise = noise or readouts.shared_noise(n_samples, self._learned.latent_dim)
         return self._forecaster.predict(table, queries, noise, readout)
 
+    def _calibrated(
+        self,
+        how: Callable[[Readout, Tensor], Readout],
+        readout: Readout,
+        table: SeriesTable,
+        queries: SeriesTable,
+    ) -> Readout:
+        """The read-out with the spread that calibration found, if there was one."""
+        factors = self._factors(table, queries)
+        return readout if factors is None else how(readout, factors)
+
+    def _factors(self, table: SeriesTable, queries: SeriesTable) -> Tensor | None:
+        """Factors (R, D) of the spread, in the order of the answer."""
+        if self._learned.calibration is None:
+            return None
+        factors = self._learned.calibration.at(horizons_of(table, queries))
+        return torch.as_tensor(queries.in_row_order(factors))
+
     def _within_reach(self, table: SeriesTable, queries: SeriesTable) -> SeriesTable:
         """Warn of far queries, and hold the forecast where it is beyond the farthest distance worth a solve."""
         seen = observed_rows(table)  # rows that only ask for a forecast reach nowhere
@@ -374,7 +398,8 @@ class ForecastsMixin:
 
     def _quantiles(self, table: SeriesTable, queries: SeriesTable, levels: Sequence[float]) -> NDArray:
         """Quantiles (Q, R, D) in the caller's units."""
-        return self.scaler_.from_model(self._scaled(table, queries, readouts.quantiles(levels)))
+        readout = self._calibrated(stretched, readouts.quantiles(levels), table, queries)
+        return self.scaler_.from_model(self._scaled(table, queries, readout))
 
     def _write(
         self, keys: pd.DataFrame, values: NDArray, *, labels: bool = True, ordered: bool = False

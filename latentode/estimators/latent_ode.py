@@ -138,6 +138,10 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
     scaler : {"standard", "robust", "minmax", "series"}, default "standard"
         How values are scaled, by training rows only. "series" takes level and spread of each series from its own
         context, for series that drift out of the training range.
+    calibrate : bool, default False
+        Whether to stretch or shrink the predictive spread of each target, by the time since the last observation, such
+        that 90 % intervals hold 90 % of what the validation series observe (conformal calibration). The more of these
+        the better: `validation_fraction=0.2`. Counts and classes stay as they are.
     callbacks : list, optional
         `latentode.training.Callback` objects, or functions of an epoch's record (True stops the training).
     device : str, default "auto"
@@ -220,6 +224,7 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
         validation_fraction: float = 0.1,
         patience: int | None = None,
         scaler: str = "standard",
+        calibrate: bool = False,
         callbacks: Iterable[Callback | Callable[[dict[str, Any]], bool | None]] | None = None,
         device: str = "auto",
         random_state: RandomState = None,
@@ -265,6 +270,7 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.scaler = scaler
+        self.calibrate = calibrate
         self.callbacks = callbacks
         self.device = device
         self.random_state = random_state
@@ -299,5 +305,5 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
             )
         layout = self._infer_layout(df)
         table = observed_series(in_order_of_ids(layout.read(df, require_observed=True)))
-        self._fit_table(layout, table)
+        self._fit_table(layout, table, calibrated=self.calibrate)
         return self

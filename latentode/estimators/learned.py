@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentode.estimators.blueprint import Blueprint
+from latentode.estimators.calibration import Calibration
 from latentode.series import CovariateScaler, TableLayout, TimeScale, ValueScaler
 
 
@@ -28,6 +29,7 @@ class Learned:
     span : float
         A training span in that unit: the longest series, or the window.
     event_times : {"poisson", "poisson_per_target"} or None
+    calibration : Calibration or None
     """
 
     blueprint: Blueprint
@@ -40,6 +42,7 @@ class Learned:
     window: float | None
     span: float
     event_times: str | None
+    calibration: Calibration | None = None
 
     @property
     def likelihoods(self) -> dict[Hashable, str]:
@@ -55,13 +58,16 @@ class Learned:
         return {
             **{name: getattr(self, name).state() for name in _PARTS},
             **{name: getattr(self, name) for name in _PLAIN},
+            "calibration": None if self.calibration is None else self.calibration.state(),
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Learned:
         """What `state()` came from."""
         parts = {name: kind.from_state(state[name]) for name, kind in _PARTS.items()}
-        return cls(**parts, **{name: state[name] for name in _PLAIN})
+        factors = state["calibration"]
+        calibration = None if factors is None else Calibration.from_state(factors)
+        return cls(**parts, **{name: state[name] for name in _PLAIN}, calibration=calibration)
 
 
 _PARTS: dict[str, Any] = {

@@ -137,6 +137,7 @@ CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
     "validation_fraction": (Number(0, 1, open_high=True),),
     "patience": (Whole(1), _NONE),
     "scaler": (OneOf(SCALERS),),
+    "calibrate": (OneOf([True, False]),),
     "callbacks": (_CALLBACKS, _NONE),
     "device": (_STRING,),
     "random_state": (_ANY,),  # `numpy_generator` refuses what is none

@@ -56,7 +56,7 @@ def intensities(model: LatentODE, prediction: Prediction) -> Tensor:
     return model.intensity(prediction.z).exp().mean(0)
 
 
-def log_densities(values: Tensor, errors: Tensor | None) -> Readout:
+def log_densities(values: Tensor, errors: Tensor | None, factors: Tensor | None = None) -> Readout:
     """Read-out of the log density of observations under the mixture over the draws, (n, Q, D); 0 where NaN.
 
     Parameters
@@ -65,6 +65,8 @@ def log_densities(values: Tensor, errors: Tensor | None) -> Readout:
         In the order of the answer, globally scaled.
     errors : Tensor (R, D) or None
         Standard deviations of their measurement errors, in the same scale.
+    factors : Tensor (R, D), optional
+        By which the distributions are stretched about their means.
     """
 
     def read(model: LatentODE, prediction: Prediction) -> Tensor:
@@ -76,8 +78,16 @@ def log_densities(values: Tensor, errors: Tensor | None) -> Readout:
         own_errors = None
         if errors is not None:
             own_errors = errors[prediction.rows].to(device, dtype) / affine.scale[:, None]
+        log_scale = affine.scale.log()[:, None]
+        if factors is not None:
+            # m + k (x - m) has the density of x there, divided by k
+            factor = factors[prediction.rows].to(device, dtype)
+            centre = mixture_mean(likelihood.mean(prediction.params))
+            own = torch.where(factor == 1, own, centre + (own - centre) / factor)
+            own_errors = None if own_errors is None else own_errors / factor
+            log_scale = log_scale + factor.log()
         density = likelihood.log_predictive(prediction.params, own, mask, own_errors)
-        return torch.where(mask, density - affine.scale.log()[:, None], 0.0)
+        return torch.where(mask, density - log_scale, 0.0)
 
     return read
 

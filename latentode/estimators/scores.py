@@ -84,7 +84,11 @@ class ScoresMixin(ForecastsMixin):
         known, rest, queries = self._halves(df, read_errors=True)
         values = self.scaler_.to_model(rest.values)
         errors = None if rest.errors is None else torch.as_tensor(rest.errors / self.scaler_.scale)
-        found = self._scaled(known, queries, readouts.log_densities(torch.as_tensor(values), errors))
+        found = self._scaled(
+            known,
+            queries,
+            readouts.log_densities(torch.as_tensor(values), errors, self._factors(known, queries)),
+        )
         observed = ~np.isnan(values)
         density = found - np.log(self.scaler_.scale)
         return float(density[observed].mean())
