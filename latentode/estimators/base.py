@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,12 +19,18 @@ from latentode import plotting
 from latentode.checks import check_parameters
 from latentode.estimators.blueprint import Blueprint
 from latentode.estimators.calibration import calibrate
-from latentode.estimators.fitting import Objective, TrainingData, prepare, train
+from latentode.estimators.fitting import Objective, Scales, TrainingData, prepare, prepare_more, train
 from latentode.estimators.forecaster import Forecaster, observed_rows, ties_by_value
 from latentode.estimators.forecasts import REACH
 from latentode.estimators.learned import Learned
 from latentode.estimators.own_parts import check_direction, check_own_parts
-from latentode.estimators.parameters import CONSTRAINTS, device_of, window_length
+from latentode.estimators.parameters import (
+    CONSTRAINTS,
+    TRAINING,
+    UPDATE_CONSTRAINTS,
+    device_of,
+    window_length,
+)
 from latentode.estimators.target_likelihoods import categorical_columns, check_values, likelihood_names
 from latentode.exceptions import DataError, LatentODEWarning
 from latentode.models.latent_ode import MAX_STEPS, LatentODE, LossOptions, SolveOptions
@@ -34,9 +41,15 @@ from latentode.series.columns import some
 from latentode.solvers import SOLVERS
 from latentode.training import History
 
+UPDATE_STEPS = 500  # of the optimiser, that an update takes by default
+UPDATE_LR = 0.3  # of `lr`: large enough to learn from new rows, too small to forget the old ones at once
+
 
 class SeriesEstimator(BaseEstimator):
     """Abstract: an estimator whose parameters describe a latent ODE and its training."""
+
+    history_: pd.DataFrame
+    best_epoch_: int | None
 
     def plot_history(self, *, ax: Any = None) -> Any:
         """Draw the losses of training per epoch, with the epoch whose weights were kept; returns the Axes."""
@@ -124,8 +137,9 @@ class SeriesEstimator(BaseEstimator):
         trained: nn.Module,
         data: TrainingData,
         rng: np.random.Generator,
+        **changes: Any,
     ) -> History:
-        """Train a model, or a module `trained` around it, in place."""
+        """Train a model, or a module `trained` around it, in place; `changes` come before the parameters."""
         device = device_of(self.device)
         options = LossOptions(
             self.n_samples, float(self.free_bits), float(self.kinetic), float(self.jacobian)
@@ -138,22 +152,8 @@ class SeriesEstimator(BaseEstimator):
             check_own_parts(
                 model, objective.piece(batch, torch_generator(np.random.default_rng(0))), learned.latent_dim
             )
-        return train(
-            data,
-            objective,
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            early_stopping=self.early_stopping,
-            patience=self.patience,
-            kl_weight=self.kl_weight,
-            kl_schedule=self.kl_schedule,
-            kl_warmup=self.kl_warmup,
-            piece_warmup=self.piece_warmup,
-            callbacks=self.callbacks or (),
-            verbose=self.verbose,
-            rng=rng,
-        )
+        parameters = {name: getattr(self, name) for name in TRAINING} | changes
+        return train(data, objective, rng=rng, **parameters | {"callbacks": self.callbacks or ()})
 
     def _adopt(self, learned: Learned, model: LatentODE) -> None:
         """Be what a training left: of `fit`, or of a file."""
@@ -175,6 +175,54 @@ class SeriesEstimator(BaseEstimator):
             learned.window,
             next(model.parameters()).device,
         )
+
+    def _update_table(
+        self, table: SeriesTable, trained: nn.Module, max_epochs: int | None, lr: float | None
+    ) -> tuple[nn.Module, LatentODE]:
+        """Train on more series in the scales that were learned, and keep the outcome.
+
+        `trained` is the module to go on with, `model_` or one around it. It is a copy that is trained: an update that
+        fails leaves the estimator as it was. Returns the copy, and the model in it.
+        """
+        check_parameters("update", {"max_epochs": max_epochs, "lr": lr}, UPDATE_CONSTRAINTS)
+        learned, rng = self._learned, numpy_generator(self.random_state)
+        check_values(table, learned.likelihoods)
+        data = prepare_more(
+            table,
+            Scales(learned.time_scale, learned.scaler, learned.covariates),
+            window=learned.window,
+            validation_fraction=self.validation_fraction,
+            rng=rng,
+        )
+        copies: dict[int, Any] = {}
+        trained = copy.deepcopy(trained, copies)
+        model = copies[id(self.model_)]
+        batches = -(-len(data.train) // self.batch_size)
+        history = self._train(
+            learned,
+            model,
+            trained,
+            data,
+            rng,
+            max_epochs=max_epochs or max(1, round(UPDATE_STEPS / batches)),
+            lr=UPDATE_LR * self.lr if lr is None else lr,
+            kl_warmup=0.0,
+            piece_warmup=0.0,
+        )
+        self._adopt(learned, model)
+        self._add_history(history)
+        if learned.calibration is not None and data.held_out is not None:
+            self._calibrate(data.held_out)
+        return trained.eval(), model
+
+    def _add_history(self, history: History) -> None:
+        """Go on with the count of epochs."""
+        before = int(self.history_["epoch"].max())
+        more = pd.DataFrame(history.as_table())
+        more["epoch"] += before
+        self.history_ = pd.concat([self.history_, more], ignore_index=True)
+        if history.best_epoch is not None:
+            self.best_epoch_ = before + history.best_epoch
 
     def _calibrate(self, held_out: SeriesTable) -> None:
         """Learn how wide predictions must be from series that were not trained on."""

@@ -112,28 +112,60 @@ def prepare(
     DataError
         When no series has two observations at different times.
     """
+    train, validation = _learnable_split(table, window, validation_fraction, rng)
+    seen = train if window is None else draw_windows(train, window, rng)
+    scales = Scales(
+        TimeScale.fit(seen),
+        ValueScaler.fit(seen if scaler == "series" else train, scaler, scaled),
+        CovariateScaler.fit(train, static_cols, table),
+    )
+    return _scaled(train, validation, scales, window)
+
+
+def prepare_more(
+    table: SeriesTable,
+    scales: Scales,
+    *,
+    window: float | None,
+    validation_fraction: float,
+    rng: np.random.Generator,
+) -> TrainingData:
+    """Split further series and scale both parts by what an earlier training learned; as `prepare` otherwise."""
+    train, validation = _learnable_split(table, window, validation_fraction, rng)
+    return _scaled(train, validation, scales, window)
+
+
+class Scales(NamedTuple):
+    """From the caller's units to those of the model."""
+
+    time_scale: TimeScale
+    scaler: ValueScaler
+    covariates: CovariateScaler
+
+
+def _scaled(
+    train: SeriesTable, validation: SeriesTable | None, scales: Scales, window: float | None
+) -> TrainingData:
+    return TrainingData(
+        scale_table(train, *scales),
+        None if validation is None else scale_table(validation, *scales),
+        *scales,
+        window=None if window is None else window / scales.time_scale.unit,
+        held_out=validation,
+    )
+
+
+def _learnable_split(
+    table: SeriesTable, window: float | None, fraction: float, rng: np.random.Generator
+) -> tuple[SeriesTable, SeriesTable | None]:
+    """Training and validation series, the former with something to learn dynamics from."""
     if not (table.spans > 0).any():
         raise DataError(
             "nothing to learn dynamics from: no series has observations at two different times "
             f"({len(table)} series, {table.n_rows} rows with observations)"
         )
-    train, validation = _split(table, window, validation_fraction, rng)
-    if not (train.spans > 0).any():
-        train, validation = table, None
-    seen = train if window is None else draw_windows(train, window, rng)
-    time_scale = TimeScale.fit(seen)
-    value_scaler = ValueScaler.fit(seen if scaler == "series" else train, scaler, scaled)
-    covariates = CovariateScaler.fit(train, static_cols, table)
-    scales = (time_scale, value_scaler, covariates)
-    return TrainingData(
-        train=scale_table(train, *scales),
-        validation=None if validation is None else scale_table(validation, *scales),
-        time_scale=time_scale,
-        scaler=value_scaler,
-        covariates=covariates,
-        window=None if window is None else window / time_scale.unit,
-        held_out=validation,
-    )
+    train, validation = _split(table, window, fraction, rng)
+    return (train, validation) if (train.spans > 0).any() else (table, None)
 
 
 def _split(

@@ -46,7 +46,6 @@ class ForecastsMixin:
     layout_: TableLayout
     time_scale_: TimeScale
     scaler_: ValueScaler
-    history_: pd.DataFrame
     random_state: RandomState
     model_: LatentODE
     likelihoods_: dict[Hashable, str]

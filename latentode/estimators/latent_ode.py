@@ -7,15 +7,17 @@ from typing import Any
 
 import pandas as pd
 from sklearn.base import RegressorMixin
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from latentode.estimators.base import SeriesEstimator, in_order_of_ids, observed_series
+from latentode.estimators.features import FeaturesMixin
 from latentode.estimators.scores import ScoresMixin
 from latentode.seeding import RandomState
 from latentode.training import Callback
 
 
-class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
+class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstimator):
     """Forecast and interpolate irregular time series with one continuous-time model of all of them.
 
     A recognition network reads the observations of a series, at whatever times they were made and with whatever
@@ -306,4 +308,38 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
         layout = self._infer_layout(df)
         table = observed_series(in_order_of_ids(layout.read(df, require_observed=True)))
         self._fit_table(layout, table, calibrated=self.calibrate)
+        return self
+
+    def update(
+        self, df: pd.DataFrame, *, max_epochs: int | None = None, lr: float | None = None
+    ) -> LatentODERegressor:
+        """Go on training with new rows or new series, from the weights and with the scales that `fit` learned.
+
+        Give the old rows, too, where they are to be remembered: a model forgets slowly what it is no longer shown. What
+        shapes the model (its sizes, parts, columns, `context`, `anchor`, `window`) stays as it was in `fit`; of
+        parameters that were set anew, those of the training count (`batch_size`, `n_samples`, `kl_weight`, ...).
+
+        Parameters
+        ----------
+        df : DataFrame
+            Long table with the columns of `fit`.
+        max_epochs : int, optional
+            Passes over these series; default: as many as make about 500 steps of the optimiser.
+        lr : float, optional
+            Largest learning rate; default: 0.3 of the parameter `lr`.
+
+        Returns
+        -------
+        self
+            With the new epochs at the end of `history_`; calibrated anew if `fit` was, as far as there are validation
+            series. An update that fails leaves the estimator as it was.
+
+        Raises
+        ------
+        NotFittedError, DataError, ValueError
+        """
+        check_is_fitted(self, "model_")
+        self._check_parameters()
+        table = observed_series(in_order_of_ids(self.layout_.read(df)))
+        self._update_table(table, self.model_, max_epochs, lr)
         return self

@@ -143,3 +143,22 @@ CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
     "random_state": (_ANY,),  # `numpy_generator` refuses what is none
     "verbose": (Whole(0), OneOf([True, False])),
 }
+
+UPDATE_CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
+    "max_epochs": (Whole(1), _NONE),
+    "lr": (_POSITIVE, _NONE),
+}
+
+TRAINING = (
+    "max_epochs",
+    "batch_size",
+    "lr",
+    "early_stopping",
+    "patience",
+    "kl_weight",
+    "kl_schedule",
+    "kl_warmup",
+    "piece_warmup",
+    "verbose",
+)
+"""Parameters that the training loop takes as they are."""

@@ -1,0 +1,91 @@
+"""What a fitted estimator makes of a table besides forecasts: features of its series, and the table without gaps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from latentode.estimators import readouts
+from latentode.estimators.forecasts import ForecastsMixin, as_queries
+
+
+class FeaturesMixin(ForecastsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin):
+    """Latent states as features for any other model, and gaps filled."""
+
+    def transform(self, df: pd.DataFrame) -> pd.DataFrame:
+        """Latent state of each series: the mean of its posterior, given all its rows.
+
+        Features of series of any length for scikit-learn's models, as the last transformer of a pipeline. It is the
+        state at the last observation (with `anchor="start"` at the first; with `window`, of the last half window).
+
+        Parameters
+        ----------
+        df : DataFrame
+            Series as in `fit`, trained on or new.
+
+        Returns
+        -------
+        DataFrame (N, latent_dim)
+            One row per series, indexed by id, in order of first appearance.
+        """
+        check_is_fitted(self, "model_")
+        table = self.layout_.read(df, read_errors=False)
+        states = self._forecaster.posterior(table).mean.double().numpy()
+        names = self.get_feature_names_out()
+        return pd.DataFrame(states, index=table.ids.rename(self.layout_.id_col), columns=names)
+
+    def fit_transform(self, df: pd.DataFrame, y: Any = None) -> pd.DataFrame:
+        """`fit(df)`, then `transform(df)`; labels `y`, which a pipeline hands to all its steps, are not looked at."""
+        return self.fit(df).transform(df)
+
+    def impute(self, df: pd.DataFrame) -> pd.DataFrame:
+        """The table with every gap (NaN) of the targets filled by the mean given all rows of its series.
+
+        Parameters
+        ----------
+        df : DataFrame
+            Series as in `fit`, trained on or new; a row without any observation is a time to fill in.
+
+        Returns
+        -------
+        DataFrame
+            A copy: observed cells, other columns, order and index of the rows are as they were. Of categories, the most
+            probable label. Columns that cannot hold the filled values, such as whole numbers, become floats.
+        """
+        check_is_fitted(self, "model_")
+        table = self.layout_.read(df, read_errors=False)
+        queries = as_queries(table)
+        mean = self._scaled(table, queries, readouts.mean(self._categorical))
+        filled = self._columns(self.scaler_.from_model(mean))
+        gaps = {name: df[name].isna().to_numpy(dtype=bool) for name in filled}
+        columns = {
+            name: _filled(df[name], gaps[name], np.asarray(filled[name]))
+            for name in filled
+            if gaps[name].any()
+        }
+        return _assigned(df, columns)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self._learned.latent_dim
+
+
+def _filled(column: pd.Series, gaps: NDArray[np.bool_], values: NDArray) -> pd.Series:
+    """The column with values where there are gaps, in its own dtype if that can hold them."""
+    if pd.api.types.is_integer_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+        column = column.astype("Float64")  # only nullable ones have gaps
+    filled = column.copy()
+    filled.iloc[np.flatnonzero(gaps)] = values[gaps]
+    return filled
+
+
+def _assigned(df: pd.DataFrame, columns: dict[Any, pd.Series]) -> pd.DataFrame:
+    copy = df.copy()
+    for name, column in columns.items():
+        copy[name] = column
+    return copy
