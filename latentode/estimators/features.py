@@ -11,7 +11,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from latentode.estimators import readouts
-from latentode.estimators.forecasts import ForecastsMixin, as_queries
+from latentode.estimators.forecasts import ForecastsMixin
 
 
 class FeaturesMixin(ForecastsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin):
@@ -57,9 +57,7 @@ class FeaturesMixin(ForecastsMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             A copy: observed cells, other columns, order and index of the rows are as they were. Of categories, the most
             probable label. Columns that cannot hold the filled values, such as whole numbers, become floats.
         """
-        check_is_fitted(self, "model_")
-        table = self.layout_.read(df, read_errors=False)
-        queries = as_queries(table)
+        _, table, queries = self._read(df, None)
         mean = self._scaled(table, queries, readouts.mean(self._categorical))
         filled = self._columns(self.scaler_.from_model(mean))
         gaps = {name: df[name].isna().to_numpy(dtype=bool) for name in filled}

@@ -243,9 +243,11 @@ class ForecastsMixin:
         eps = readouts.noise_of(table.ids, n_samples, self._learned.latent_dim, int(rng.integers(2**32)))
 
         readout = readouts.draws(noise, generator, self._categorical)
-        if noise:
-            readout = self._calibrated(stretched, readout, table, queries)
         found = self._scaled(table, queries, readout, n_samples, lambda series: eps[:, series])
+        factors = self._factors(table, queries)
+        if noise and factors is not None:
+            centre, factor = self._scaled(table, queries, readouts.mean()), factors.numpy()
+            found = np.where(factor == 1, found, centre + factor * (found - centre))
         return self._stack(keys, "sample", range(n_samples), self.scaler_.from_model(found))
 
     def plot_forecast(

@@ -1,0 +1,139 @@
+"""Arrays in place of tables, in scikit-learn's own form: what they mean, and their answers as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+ROLES = ("target_cols", "static_cols", "control_cols", "error_cols")
+
+
+@dataclass(frozen=True, eq=False)
+class OneSeries:
+    """Arrays (X, y) of one series: column 0 of X is the time, further columns are controls, y holds the targets.
+
+    As `GaussianProcessRegressor` over time takes them; the model keeps the series as the context of its predictions.
+
+    Parameters
+    ----------
+    features : array (R, 1 + C)
+        X of `fit`. Of rows at one time, the controls count with their mean.
+    targets : array (R, D)
+    flat : bool
+        Whether y had one dimension; answers then have one, too.
+    names : list of str, optional
+        Of the columns of X.
+    """
+
+    features: NDArray[np.float64]
+    targets: NDArray[np.float64]
+    flat: bool
+    names: list[str] | None = None
+
+    @property
+    def n_features(self) -> int:
+        return self.features.shape[1]
+
+    @property
+    def control_cols(self) -> list[str]:
+        return [f"x{i}" for i in range(1, self.n_features)]
+
+    @property
+    def target_cols(self) -> list[str]:
+        return [f"y{d}" for d in range(self.targets.shape[1])]
+
+    def table(self) -> pd.DataFrame:
+        """The series as a long table."""
+        targets = pd.DataFrame(self.targets, columns=self.target_cols)
+        return pd.concat([self.queries(self.features), targets], axis=1)
+
+    def queries(self, features: NDArray[np.float64]) -> pd.DataFrame:
+        """Times and controls (R, 1 + C) as a table of queries."""
+        frame = pd.DataFrame(features, columns=["time", *self.control_cols])
+        frame.insert(0, "id", 0)
+        if self.control_cols:
+            frame[self.control_cols] = frame.groupby("time")[self.control_cols].transform("mean")
+        return frame
+
+    def answer(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+        """Targets of an answer, (R, D) or (R,)."""
+        values = frame[self.target_cols].to_numpy(dtype=np.float64)
+        return values[:, 0] if self.flat else values
+
+    def state(self) -> dict[str, Any]:
+        """Everything as plain values that JSON can hold."""
+        return {
+            "form": "one_series",
+            "features": self.features.tolist(),
+            "targets": self.targets.tolist(),
+            "flat": self.flat,
+            "names": self.names,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesPerRow:
+    """An array X of one series per row, observed at the times 0, 1, ..., p − 1; NaN where it was not.
+
+    Parameters
+    ----------
+    n_features : int
+        p.
+    names : list of str, optional
+        Of the columns of X.
+    """
+
+    n_features: int
+    names: list[str] | None = None
+
+    def table(self, features: NDArray[np.float64]) -> pd.DataFrame:
+        """Series (N, p) as a long table."""
+        n, p = features.shape
+        return pd.DataFrame(
+            {
+                "id": np.repeat(np.arange(n), p),
+                "time": np.tile(np.arange(p, dtype=np.float64), n),
+                "x": features.ravel(),
+            }
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Everything as plain values that JSON can hold."""
+        return {"form": "series_per_row", "n_features": self.n_features, "names": self.names}
+
+
+def arrays_from_state(state: Mapping[str, Any]) -> OneSeries | SeriesPerRow:
+    """The arrays that `state()` came from."""
+    if state["form"] == "series_per_row":
+        return SeriesPerRow(state["n_features"], state["names"])
+    features, targets = (np.array(state[name], dtype=np.float64) for name in ("features", "targets"))
+    return OneSeries(features, targets, state["flat"], state["names"])
+
+
+def is_long_table(data: Any, time_col: Hashable) -> bool:
+    """Whether data has a column (or index level) of that name, and so is a table of series."""
+    columns = getattr(data, "columns", getattr(data, "column_names", None))
+    named = columns is not None and time_col in list(columns)
+    return named or time_col in (getattr(getattr(data, "index", None), "names", None) or ())
+
+
+def refuse_roles(parameters: Mapping[str, Any]) -> None:
+    """Arrays have no columns to give roles to.
+
+    Raises
+    ------
+    ValueError
+    """
+    given = [name for name in ROLES if parameters[name] is not None and len(parameters[name])]
+    if isinstance(parameters["likelihood"], Mapping):
+        given.append("likelihood")
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} names columns, which arrays do not have: leave it out, or fit a table with columns "
+            f"{parameters['id_col']!r} and {parameters['time_col']!r}"
+        )
