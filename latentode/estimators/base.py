@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ from latentode.estimators.parameters import (
     CONSTRAINTS,
     TRAINING,
     UPDATE_CONSTRAINTS,
+    check_parameter_names,
     device_of,
     window_length,
 )
@@ -50,6 +51,11 @@ class SeriesEstimator(BaseEstimator):
 
     history_: pd.DataFrame
     best_epoch_: int | None
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name; a misspelt name is answered with the one that was probably meant."""
+        check_parameter_names(type(self).__name__, params, list(self.get_params(deep=False)))
+        return super().set_params(**params)
 
     def plot_history(self, *, ax: Any = None) -> Any:
         """Draw the losses of training per epoch, with the epoch whose weights were kept; returns the Axes."""
@@ -145,7 +151,13 @@ class SeriesEstimator(BaseEstimator):
             self.n_samples, float(self.free_bits), float(self.kinetic), float(self.jacobian)
         )
         objective = Objective(
-            trained.to(device), learned.scaler, learned.context, learned.anchor, options, device
+            trained.to(device),
+            learned.scaler,
+            learned.context,
+            learned.anchor,
+            float(self.context_gaps),
+            options,
+            device,
         )
         if learned.blueprint.own_parts:
             _, batch = next(iter(SeriesLoader(data.train, self.batch_size, shuffle=False)))

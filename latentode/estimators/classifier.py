@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from latentode.estimators import labels as of
 from latentode.estimators.base import SeriesEstimator, in_order_of_ids, observed_series
 from latentode.estimators.forecaster import Prediction
+from latentode.estimators.parameters import suggests_names
 from latentode.estimators.readouts import POSTERIOR_SAMPLES, shared_noise
 from latentode.exceptions import DataError
 from latentode.models.classifier import ClassifyingLatentODE
@@ -75,6 +76,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
 
     classifier_: ClassifyingLatentODE
 
+    @suggests_names
     def __init__(
         self,
         *,
@@ -104,6 +106,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         step_size: float | None = None,
         gradient: str = "discrete_adjoint",
         context: str | float = "all",
+        context_gaps: float = 0.1,
         anchor: str = "end",
         window: Any = None,
         n_samples: int = 1,
@@ -152,6 +155,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         self.step_size = step_size
         self.gradient = gradient
         self.context = context
+        self.context_gaps = context_gaps
         self.anchor = anchor
         self.window = window
         self.n_samples = n_samples

@@ -28,7 +28,7 @@ from latentode.series import (
     split_series,
     split_time,
 )
-from latentode.series.split import Piece
+from latentode.series.split import Piece, with_gaps
 from latentode.training import (
     KL_SCHEDULES,
     BestWeights,
@@ -202,6 +202,8 @@ class Objective:
     scaler : ValueScaler
     context, anchor
         As `cut_pieces` and `anchored`.
+    gaps : float
+        Share of the contexts that are read with gaps, as `with_gaps`.
     options : LossOptions
     device : torch.device
     """
@@ -210,6 +212,7 @@ class Objective:
     scaler: ValueScaler
     context: str | float
     anchor: str
+    gaps: float
     options: LossOptions
     device: torch.device
 
@@ -222,10 +225,11 @@ class Objective:
     def piece(self, batch: SeriesBatch, generator: torch.Generator, longest: float = 1.0) -> Piece:
         """Context and target of every series, as the model reads them."""
         piece = anchored(cut_pieces(batch, self.context, generator, longest=longest), self.anchor)
-        affine = self.scaler.affine(piece.context)
+        context = with_gaps(piece.context, self.gaps, generator)
+        affine = self.scaler.affine(context)
         return replace(
             piece,
-            context=affine.apply(piece.context).to(self.device),
+            context=affine.apply(context).to(self.device),
             target=affine.apply(piece.target).to(self.device),
             origin=piece.origin.to(self.device),
         )

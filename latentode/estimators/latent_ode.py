@@ -12,6 +12,7 @@ from torch import nn
 
 from latentode.estimators.base import SeriesEstimator, in_order_of_ids, observed_series
 from latentode.estimators.features import FeaturesMixin
+from latentode.estimators.parameters import suggests_names
 from latentode.estimators.scores import ScoresMixin
 from latentode.seeding import RandomState
 from latentode.training import Callback
@@ -97,6 +98,10 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
         from its first row on, so that one model learns to fill gaps and to forecast. "all": everything, as a
         variational autoencoder (Chen et al.); fills gaps, forecasts poorly. A number: the rows in this first part
         of the time (Rubanova et al.).
+    context_gaps : float, default 0.1
+        Share of the training series that are read with gaps: up to half of their cells are hidden at random, so that
+        incomplete rows can be read even if the training table has none. 0 hides nothing, for tables whose rows will
+        always be complete. Tables of one target have no incomplete rows.
     anchor : {"start", "end"}, default "end"
         Whether the latent state belongs to the first row of the context, as in the papers, or to the last one; it is
         solved in both directions from there. "end" often forecasts better, as the way to the future is shorter; "start"
@@ -183,6 +188,7 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
     (2, 4)
     """
 
+    @suggests_names
     def __init__(
         self,
         *,
@@ -209,6 +215,7 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
         step_size: float | None = None,
         gradient: str = "discrete_adjoint",
         context: str | float = "random",
+        context_gaps: float = 0.1,
         anchor: str = "end",
         window: Any = None,
         n_samples: int = 1,
@@ -255,6 +262,7 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
         self.step_size = step_size
         self.gradient = gradient
         self.context = context
+        self.context_gaps = context_gaps
         self.anchor = anchor
         self.window = window
         self.n_samples = n_samples

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import wraps
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
-from latentode.checks import Constraint, Number, OneOf, That, Whole
+from latentode.checks import Constraint, Number, OneOf, That, Whole, did_you_mean
 from latentode.gradients import GRADIENTS
 from latentode.nn.encoders import ENCODERS
 from latentode.nn.fields import FIELDS
@@ -21,6 +23,35 @@ from latentode.series import SCALERS, SeriesTable, TableLayout
 from latentode.series.controls import INTERPOLATIONS
 from latentode.solvers import SOLVERS
 from latentode.training import KL_SCHEDULES
+
+Init = TypeVar("Init", bound=Callable[..., None])
+
+
+def suggests_names(init: Init) -> Init:
+    """The constructor, with a message for names that it does not have: the one that was probably meant."""
+    known = [name for name in inspect.signature(init).parameters if name != "self"]
+
+    @wraps(init)
+    def checked(self: Any, *args: Any, **parameters: Any) -> None:
+        check_parameter_names(type(self).__name__, parameters, known, TypeError)
+        init(self, *args, **parameters)
+
+    return cast(Init, checked)
+
+
+def check_parameter_names(
+    owner: str, given: Iterable[str], known: Sequence[str], error: type[Exception] = ValueError
+) -> None:
+    """Refuse names that are no parameters.
+
+    Raises
+    ------
+    ValueError or another error
+    """
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        hint = did_you_mean(unknown[0], known) or f"; its parameters are {', '.join(known)}"
+        raise error(f"{owner} has no parameter {unknown[0]!r}{hint}")
 
 
 def window_length(window: Any, layout: TableLayout, table: SeriesTable) -> float | None:
@@ -120,6 +151,7 @@ CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
     "step_size": (_POSITIVE, _NONE),
     "gradient": (OneOf(GRADIENTS),),
     "context": (OneOf(["random", "all"]), _OPEN_UNIT),
+    "context_gaps": (Number(0, 1),),
     "anchor": (OneOf(["start", "end"]),),
     "window": (_ANY,),  # its unit depends on the table: `window_length`
     "n_samples": (Whole(1),),

@@ -12,6 +12,7 @@ from latentode.series.batch import SeriesBatch
 from latentode.series.table import FloatArray, IntArray, SeriesTable
 
 ROUNDING = 1e-9  # of a window or a span: a row at a border is inside, whatever the unit of time rounds it to
+MOST_HIDDEN = 0.5  # of the cells of a series that `with_gaps` hides some of
 FEWEST_ROWS = 3  # rows that a random piece keeps, where the series has them
 
 
@@ -209,6 +210,30 @@ def anchored(piece: Piece, anchor: str) -> Piece:
     context = replace(piece.context, times=piece.context.times - last[:, None])
     target = replace(piece.target, times=piece.target.times - last[:, None])
     return Piece(context, target, piece.origin + last)
+
+
+def with_gaps(batch: SeriesBatch, share: float, generator: torch.Generator) -> SeriesBatch:
+    """The batch with cells hidden at random in some of its series.
+
+    A model that only ever reads complete rows makes nothing sensible of an incomplete one; a few series with gaps teach
+    it to. Series of one target have no incomplete rows, and stay as they are.
+
+    Parameters
+    ----------
+    batch : SeriesBatch
+    share : float in [0, 1]
+        Of the series; each of them loses between none and half of its cells.
+    generator : torch Generator
+    """
+    n_series, _, n_targets = batch.values.shape
+    if share == 0 or n_targets == 1:
+        return batch
+    chosen, part = torch.rand((2, n_series), generator=generator, device=generator.device)
+    hidden = torch.where(chosen < share, MOST_HIDDEN * part, 0.0)[:, None, None]
+    drawn = torch.rand(batch.mask.shape, generator=generator, device=generator.device)
+    mask = batch.mask & (drawn >= hidden).to(batch.mask.device)
+    errors = None if batch.errors is None else torch.where(mask, batch.errors, 0.0)
+    return replace(batch, mask=mask, values=torch.where(mask, batch.values, 0.0), errors=errors)
 
 
 def _cut_rows(

@@ -13,7 +13,7 @@ from sklearn.base import clone, is_regressor
 from sklearn.exceptions import NotFittedError
 from small_models import assert_same_weights, numbers, small
 
-from latentode import LatentODERegressor
+from latentode import LatentODEClassifier, LatentODERegressor
 from latentode.estimators import parameters
 from latentode.gradients import GRADIENTS
 from latentode.nn.encoders import ENCODERS
@@ -58,7 +58,7 @@ def test_set_params_and_clone():
     assert twin is not model
     assert twin.get_params() == model.get_params()
     assert twin.get_params()["latent_dim"] == 5
-    with pytest.raises(ValueError, match="Invalid parameter 'latent_dims'"):
+    with pytest.raises(ValueError, match="has no parameter 'latent_dims'"):
         model.set_params(latent_dims=3)
 
 
@@ -181,6 +181,7 @@ BAD = {
     "step_size": (NOT_POSITIVE[:-1], "a number greater than 0, or None"),
     "gradient": (["autograd", None], "one of " + ", ".join(map(repr, GRADIENTS))),
     "context": (["first", 0, 1, 0.0, 1.0, -0.5, True, None], "one of 'random', 'all', or a number in (0, 1)"),
+    "context_gaps": ([-0.1, 1.1, "x", None], "a number in [0, 1]"),
     "anchor": (["middle", 0, None], "one of 'start', 'end'"),
     "n_samples": (NOT_A_COUNT, "an int of at least 1"),
     "kl_weight": ([-1, float("nan"), float("inf"), "1", None], "a number of at least 0"),
@@ -193,6 +194,7 @@ BAD = {
     "validation_fraction": ([1, 1.0, -0.1, "x", None], "a number in [0, 1)"),
     "patience": (NOT_A_COUNT[:-1], "an int of at least 1, or None"),
     "scaler": (["zscore", None], "one of 'standard', 'robust', 'minmax', 'series'"),
+    "calibrate": (NOT_A_SWITCH, "one of True, False"),
     "callbacks": ([3, "history"], "a list of callbacks, or None"),
     "device": ([None, 0], "a str"),
     "verbose": ([-1, "loud", None, 0.5], "an int of at least 0, or one of True, False"),
@@ -245,3 +247,26 @@ def test_devices_that_are_not_there_are_refused(device, table):
     message = f"device must be 'auto' or one that torch has on this machine, such as 'cpu'; got '{device}'"
     with pytest.raises(ValueError, match=message):
         small(device=device).fit(table)
+
+
+@pytest.mark.parametrize("estimator", [LatentODERegressor, LatentODEClassifier])
+class TestMisspeltNames:
+    def test_in_the_constructor(self, estimator):
+        message = f"{estimator.__name__} has no parameter 'latent_dims' (did you mean 'latent_dim'?)"
+        with pytest.raises(TypeError, match=re.escape(message)):
+            estimator(latent_dims=3)
+        with pytest.raises(
+            TypeError, match=r"has no parameter 'n_trees'; its parameters are .*, latent_dim, "
+        ):
+            estimator(n_trees=3)
+
+    def test_in_set_params(self, estimator):
+        model = estimator()
+        message = f"{estimator.__name__} has no parameter 'batchsize' (did you mean 'batch_size'?)"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            model.set_params(batchsize=3)
+        assert model.get_params() == estimator().get_params()
+
+    def test_the_signature_stays_readable(self, estimator):
+        names = set(inspect.signature(estimator).parameters)
+        assert names == set(estimator().get_params())

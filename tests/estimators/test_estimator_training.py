@@ -313,7 +313,9 @@ def test_the_objective_sees_pieces_in_the_scale_of_their_context(table):
         def loss(self, piece, **arguments):
             seen.append((piece, arguments))
 
-    objective = fitting.Objective(Recorder(), data.scaler, 0.5, "end", LossOptions(3), torch.device("cpu"))
+    objective = fitting.Objective(
+        Recorder(), data.scaler, 0.5, "end", 0.0, LossOptions(3), torch.device("cpu")
+    )
     for batch in fitting.Batches(data.train, 12, None, np.random.default_rng(0)):
         objective(batch, 0.7, torch.Generator())
     ((piece, arguments),) = seen
