@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from latentode.version import __version__
+from latentode.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from latentode.drop_in import odeint, odeint_adjoint, odeint_event
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 __all__ = [
     "LatentODEClassifier",
     "LatentODERegressor",
-    "__version__",
     "odeint",
     "odeint_adjoint",
     "odeint_event",

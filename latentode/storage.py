@@ -72,7 +72,10 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: M
     text = _json_text(header)
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     metadata = {"format": FORMAT, "container": CONTAINER_VERSION, "header": text}
-    data = bytes_of_tensors(own, {**metadata, "sha256": _checksum(own, text)})
+    try:
+        data = bytes_of_tensors(own, {**metadata, "sha256": _checksum(own, text)})
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise ValueError(f"the tensors cannot be written as safetensors: {error}") from error
     if int.from_bytes(data[:_LENGTH], "little") > LARGEST_HEADER:
         raise ValueError(
             f"names, roles and labels come to {len(text):,} bytes of JSON; a file holds up to {LARGEST_HEADER:,}"
@@ -161,8 +164,8 @@ def _no_constant(name: str) -> NoReturn:
 def _bytes(path: str | os.PathLike[str]) -> bytes:
     """All of a file; what is no file, such as a pipe that never ends, is not opened."""
     if not stat.S_ISREG(os.stat(path).st_mode):
-        kind = IsADirectoryError if os.path.isdir(path) else OSError
-        raise kind(errno.EISDIR if kind is IsADirectoryError else errno.EINVAL, "not a file", os.fspath(path))
+        code = errno.EISDIR if os.path.isdir(path) else errno.EINVAL
+        raise OSError(code, "this is no file: give the name of one that `save` has written", os.fspath(path))
     return Path(path).read_bytes()
 
 
@@ -208,7 +211,9 @@ def _target(path: str | os.PathLike[str]) -> Path:
     """Where the file will be: what a link leads to, which must be a file we may write or nothing yet."""
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, f"there is no folder {os.fspath(target.parent)!r}", os.fspath(path))
+        raise FileNotFoundError(
+            errno.ENOENT, f"there is no folder {os.fspath(target.parent)!r}", os.fspath(path)
+        )
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "this is a folder: give the name of a file", os.fspath(path))
     if target.exists() and not target.is_file():
@@ -258,4 +263,4 @@ def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         note = "nothing was saved, what was to be saved is still in memory; save it under another path"
-        raise type(error)(error.errno or errno.EIO, f"{reason}: {note}", os.fspath(path)) from error
+        raise OSError(error.errno or errno.EIO, f"{reason}: {note}", os.fspath(path)) from error
