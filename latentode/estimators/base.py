@@ -21,6 +21,7 @@ from latentode.estimators.forecasts import REACH
 from latentode.estimators.learned import Learned
 from latentode.estimators.own_parts import check_direction, check_own_parts
 from latentode.estimators.parameters import CONSTRAINTS, device_of, window_length
+from latentode.estimators.persistence import PersistenceMixin
 from latentode.estimators.target_likelihoods import categorical_columns, check_values, likelihood_names
 from latentode.models.latent_ode import MAX_STEPS, LatentODE, LossOptions, SolveOptions
 from latentode.nn.likelihoods import LIKELIHOODS
@@ -30,7 +31,7 @@ from latentode.solvers import SOLVERS
 from latentode.training import History
 
 
-class SeriesEstimator(BaseEstimator):
+class SeriesEstimator(PersistenceMixin, BaseEstimator):
     """Abstract: an estimator whose parameters describe a latent ODE and its training."""
 
     def plot_history(self, *, ax: Any = None) -> Any:

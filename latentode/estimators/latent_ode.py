@@ -177,6 +177,8 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
     (2, 4)
     """
 
+    _kind = "LatentODERegressor"
+
     def __init__(
         self,
         *,
