@@ -270,7 +270,7 @@ def _check_weights(expected: nn.Module, weights: Mapping[str, Tensor], own: list
                 f"has {name[:200]!r} of shape {tuple(have.shape)} {have.dtype}, and the model needs "
                 f"{tuple(want.shape)} {want.dtype}",
             )
-    checked = dict(expected.named_parameters(remove_duplicate=False))
+    checked: dict[str, Tensor] = dict(expected.named_parameters(remove_duplicate=False))
     if not own:  # a buffer of a user may hold infinities, as a mask
         checked.update(expected.named_buffers())
     for name in checked:

@@ -104,7 +104,7 @@ def _check_clock(clock: Clock) -> None:
         isinstance(clock.dtype, str) and _TIME_DTYPE.fullmatch(clock.dtype) and "dateutil" not in clock.dtype
     )
     _require(bool(plain), f"{str(clock.dtype)[:100]!r} is no dtype of times")
-    kind, aware = time_kind(pd.Series(dtype=clock.dtype))  # type: ignore[call-overload]
+    kind, aware = time_kind(pd.Series(dtype=clock.dtype))
     _require((kind, aware) == (clock.kind, clock.aware), f"{clock.dtype} is no dtype of {clock.kind} times")
     _require(Whole(-(2**62)).allows(clock.epoch) and clock.epoch < 2**62, "the epoch is no number of seconds")
 

@@ -130,18 +130,27 @@ def upgraded(stored: Stored) -> Stored:
     ValueError
         For a later version, and for one that is no longer read.
     """
-    version = stored.header.get("format_version")
-    while version != FORMAT_VERSION or isinstance(version, bool):
-        if not Whole(0).allows(version) or (version < FORMAT_VERSION and version not in UPGRADES):
-            raise ValueError(f"its format has the unknown version {str(version)[:100]}")
-        if version > FORMAT_VERSION:
+    version = _version(stored)
+    while version < FORMAT_VERSION:
+        if version not in UPGRADES:
             raise ValueError(
-                f"its format has version {version}, and latentode {__version__} reads versions up to {FORMAT_VERSION}: "
-                "install a later latentode"
+                f"its format has version {version}, which latentode {__version__} no longer reads"
             )
         stored = UPGRADES[version](stored)
         version += 1
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"its format has version {version}, and latentode {__version__} reads versions up to {FORMAT_VERSION}: "
+            "install a later latentode"
+        )
     return stored
+
+
+def _version(stored: Stored) -> int:
+    version = stored.header.get("format_version")
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise ValueError(f"its format has the version {str(version)[:100]!r}, which is no number")
+    return version
 
 
 def _versions() -> dict[str, str]:

@@ -126,6 +126,11 @@ def _since(value: np.datetime64 | np.timedelta64) -> list[Any]:
     return [int(value.astype(np.int64)), unit]
 
 
+def _of_ticks(kind: Any, plain: Any) -> Any:
+    ticks, unit = plain
+    return kind(int(ticks), str(unit))
+
+
 _MICROSECOND = datetime.timedelta(microseconds=1)
 # Subclasses before their bases. Texts, numbers and lists have no entry.
 _KINDS: dict[str, tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = {
@@ -153,18 +158,18 @@ _KINDS: dict[str, tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = {
         lambda value: value.isoformat(),
         lambda plain: datetime.date.fromisoformat(plain),
     ),
-    "datetime64": (np.datetime64, _since, lambda plain: np.datetime64(int(plain[0]), str(plain[1]))),
+    "datetime64": (np.datetime64, _since, lambda plain: _of_ticks(np.datetime64, plain)),
     "timedelta": (
         pd.Timedelta,
         lambda value: [int(value.asm8.astype(np.int64)), value.unit],
-        lambda plain: pd.Timedelta(np.timedelta64(int(plain[0]), str(plain[1]))),
+        lambda plain: pd.Timedelta(_of_ticks(np.timedelta64, plain)),
     ),
     "pytimedelta": (
         datetime.timedelta,
         lambda value: value // _MICROSECOND,
         lambda plain: int(plain) * _MICROSECOND,
     ),
-    "timedelta64": (np.timedelta64, _since, lambda plain: np.timedelta64(int(plain[0]), str(plain[1]))),
+    "timedelta64": (np.timedelta64, _since, lambda plain: _of_ticks(np.timedelta64, plain)),
     "interval": (
         pd.Interval,
         lambda value: [as_plain(value.left), as_plain(value.right), value.closed],
