@@ -123,7 +123,7 @@ def rewritten(
     """The file with another header text or other tensors, with a checksum that fits or the old one."""
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
-        found = {name: file.get_tensor(name) for name in file.keys()} | tensors
+        found = {name: file.get_tensor(name) for name in list(file.keys())} | tensors
     text = metadata["header"] if header is None else header
     sha256 = storage._checksum(found, text) if checksum else metadata["sha256"]
     save_file(found, path, {**metadata, "header": text, "sha256": sha256})

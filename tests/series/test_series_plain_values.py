@@ -108,7 +108,7 @@ def test_indexes_come_back(index):
 
 @pytest.mark.parametrize("value", [b"x", object(), pd.NaT, 1j, {1}, np.datetime64(3, "7D")], ids=repr)
 def test_what_has_no_form_is_refused(value):
-    with pytest.raises(ValueError, match="has no form in a file|convert it to one such as 'ns'"):
+    with pytest.raises(ValueError, match=r"has no form in a file|convert it to one such as 'ns'"):
         as_plain(value)
 
 
