@@ -36,7 +36,7 @@ def training_table() -> pd.DataFrame:
     time = pd.Timestamp("2020-03-28", tz="Europe/Berlin") + pd.to_timedelta(df["time"], unit="D")
     return (
         df.assign(time=time.dt.as_unit("us"), side=np.where(df["x"] > 0, "right", "left"))
-        .assign(**{"age": df["id"] % 3})
+        .assign(age=df["id"] % 3)
         .rename(columns={"age": 7})
     )
 
@@ -59,7 +59,7 @@ def classifier() -> LatentODEClassifier:
 def answers_of_regressor(model: LatentODERegressor) -> dict[str, list[Any]]:
     """Every column of a forecast; labels as they are."""
     df = training_table()
-    times = pd.to_datetime(["2020-03-27", "2020-03-30 12:00", "2020-04-10"]).tz_localize("Europe/Berlin")
+    times = pd.DatetimeIndex(["2020-03-27 00:00", "2020-03-30 12:00", "2020-04-10 00:00"], tz="Europe/Berlin")
     found = model.predict(df, times=times)
     return {str(name): found[name].tolist() for name in ("x", "y", "side")}
 
