@@ -19,6 +19,7 @@ from latentode.estimators.saved_model import SavedModel, upgraded
 from latentode.exceptions import ModelFileError
 from latentode.models.latent_ode import LatentODE
 from latentode.storage import Stored
+from latentode.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -226,7 +227,7 @@ def _malformed(path: str | os.PathLike[str], header: Mapping[str, Any]) -> Itera
         found = f"{type(error).__name__}: " if not isinstance(error, ValueError) else ""
         raise ModelFileError(
             f"{os.fspath(path)!r} cannot be loaded: {found}{str(error)[:500]} (written by latentode "
-            f"{str(writer)[:20]}); give a file that `save` of this class has written"
+            f"{str(writer)[:20]}, read by {__version__}); give a file that `save` of this class has written"
         ) from error
 
 
