@@ -5,12 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from latentode.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from latentode.drop_in import odeint, odeint_adjoint, odeint_event
     from latentode.estimators import LatentODEClassifier, LatentODERegressor
     from latentode.solve import solve_ivp
 
-__version__ = "0.1.0"
 __all__ = [
     "LatentODEClassifier",
     "LatentODERegressor",

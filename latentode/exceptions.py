@@ -7,6 +7,10 @@ class DataError(ValueError):
     """A table that cannot be used: the message names the column, series or row and how to repair it."""
 
 
+class ModelFileError(ValueError):
+    """A file that holds no usable model: the message names the file, what is wrong with it and what to do."""
+
+
 class SolverError(RuntimeError):
     """A differential equation that could not be solved: the message names series, time and status."""
 

@@ -13,6 +13,8 @@ ROWS = {
     "exceptions": 0,
     "checks": 0,
     "seeding": 0,
+    "version": 0,
+    "storage": 1,
     "solvers": 1,
     "native": 1,
     "series": 1,

@@ -32,6 +32,7 @@ from latentode.estimators.parameters import (
     device_of,
     window_length,
 )
+from latentode.estimators.persistence import PersistenceMixin
 from latentode.estimators.target_likelihoods import categorical_columns, check_values, likelihood_names
 from latentode.exceptions import DataError, LatentODEWarning
 from latentode.models.latent_ode import MAX_STEPS, LatentODE, LossOptions, SolveOptions
@@ -46,7 +47,7 @@ UPDATE_STEPS = 500  # of the optimiser, that an update takes by default
 UPDATE_LR = 0.3  # of `lr`: large enough to learn from new rows, too small to forget the old ones at once
 
 
-class SeriesEstimator(BaseEstimator):
+class SeriesEstimator(PersistenceMixin, BaseEstimator):
     """Abstract: an estimator whose parameters describe a latent ODE and its training."""
 
     history_: pd.DataFrame

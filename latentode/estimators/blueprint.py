@@ -16,6 +16,7 @@ from latentode.nn.decoders import MLPDecoder
 from latentode.nn.encoders import ENCODERS
 from latentode.nn.fields import FIELDS
 from latentode.nn.likelihoods import TargetFacts, likelihood_for
+from latentode.series.plain_values import as_plain
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,15 @@ class Blueprint:
 
     def state(self) -> dict[str, Any]:
         """Everything as plain values that JSON can hold; None in place of a user's own modules."""
-        plain = {part.name: getattr(self, part.name) for part in fields(self)}
-        return plain | {
+        special = {"likelihoods", "target_facts", "event_rates", "options", *self.own_parts}
+        names = [part.name for part in fields(self) if part.name not in special]
+        return {
+            **{name: as_plain(getattr(self, name)) for name in names},  # NumPy's numbers as Python's
             **dict.fromkeys(self.own_parts),
             "likelihoods": list(self.likelihoods),
             "target_facts": [[facts.level, facts.n_categories] for facts in self.target_facts],
             "event_rates": list(self.event_rates),
-            "options": self.options.arguments(),
+            "options": {name: as_plain(value) for name, value in self.options.arguments().items()},
         }
 
     @classmethod

@@ -14,10 +14,12 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from latentode.checks import OneOf, check_parameters
 from latentode.estimators import labels as of
 from latentode.estimators.base import SeriesEstimator, in_order_of_ids, observed_series
 from latentode.estimators.forecaster import Prediction
-from latentode.estimators.parameters import suggests_names
+from latentode.estimators.learned import Learned
+from latentode.estimators.parameters import CONSTRAINTS, suggests_names
 from latentode.estimators.readouts import POSTERIOR_SAMPLES, shared_noise
 from latentode.exceptions import DataError
 from latentode.models.classifier import ClassifyingLatentODE
@@ -25,6 +27,7 @@ from latentode.models.latent_ode import LatentODE
 from latentode.seeding import RandomState
 from latentode.series import SeriesTable
 from latentode.series.columns import check_frame
+from latentode.series.plain_values import as_plain, from_plain
 from latentode.training import Callback
 
 
@@ -73,6 +76,8 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
     >>> model.predict_proba(df).shape
     (20, 2)
     """
+
+    _kind = "LatentODEClassifier"
 
     classifier_: ClassifyingLatentODE
 
@@ -300,3 +305,41 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
 
         noise = shared_noise(POSTERIOR_SAMPLES, self._learned.latent_dim)
         return self._forecaster.predict(table, queries, noise, readout)
+
+    def _module(self) -> nn.Module:
+        return self.classifier_
+
+    def _readout_state(self) -> dict[str, Any]:
+        weight = self.classifier_.label_weight
+        return {"classes": as_plain(self.classes_), "label_weight": weight, "per_row": self._per_row}
+
+    def _module_around(self, model: LatentODE, learned: Learned, readout: Mapping[str, Any]) -> nn.Module:
+        constraints = {"label_weight": CONSTRAINTS["label_weight"], "per_row": (OneOf([True, False]),)}
+        check_parameters("readout", {name: readout[name] for name in constraints}, constraints)
+        return ClassifyingLatentODE(
+            model,
+            learned.latent_dim,
+            learned.blueprint.hidden_dim,
+            torch.ones(len(_classes(readout))),
+            label_weight=readout["label_weight"],
+            per_row=readout["per_row"],
+            generator=torch.Generator(),
+        )
+
+    def _adopt_module(self, module: nn.Module, readout: Mapping[str, Any]) -> None:
+        assert isinstance(module, ClassifyingLatentODE)
+        self.classifier_ = module
+        self.classes_ = _classes(readout)
+        self._per_row = module.per_row
+
+
+def _classes(readout: Mapping[str, Any]) -> NDArray[Any]:
+    """The classes of a file, two or more different ones in increasing order."""
+    classes = from_plain(readout["classes"])
+    if (
+        not isinstance(classes, np.ndarray)
+        or len(classes) < 2
+        or not bool((classes[:-1] < classes[1:]).all())
+    ):
+        raise ValueError("the classes must be two or more, in increasing order")
+    return classes

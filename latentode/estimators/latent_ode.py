@@ -188,6 +188,8 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
     (2, 4)
     """
 
+    _kind = "LatentODERegressor"
+
     @suggests_names
     def __init__(
         self,

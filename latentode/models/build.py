@@ -53,6 +53,6 @@ def build_latent_ode(
     decoded = decoder(latent_dim, hidden_dim, likelihood.n_out, activation=activation, generator=generator)
     intensity = None
     if event_rates:
-        level = torch.tensor(event_rates)
+        level = torch.tensor(event_rates, device="cpu")
         intensity = Intensity(latent_dim, hidden_dim, len(event_rates), level=level, generator=generator)
     return LatentODE(encoder, field, decoded, likelihood, options, intensity)

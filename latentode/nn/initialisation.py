@@ -19,7 +19,7 @@ def generator_or_fresh(generator: torch.Generator | None) -> torch.Generator:
 
 def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     """Linear layer, weights and biases uniform in ±1/sqrt(n_in) as torch has them, made on the CPU."""
-    layer = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
+    layer = nn.Linear(n_in, n_out, device="meta").to_empty(device=_birthplace())
     for parameter in (layer.weight, layer.bias):
         _uniform_(parameter, n_in, generator)
     return layer
@@ -31,7 +31,7 @@ def gru(n_in: int, n_hidden: int, generator: torch.Generator) -> nn.GRU:
     Input weights are uniform in ±1/sqrt(n_hidden); each gate's recurrent matrix is orthogonal, which keeps
     what was read first over long series (Saxe et al. 2014); biases are 0.
     """
-    layer = nn.GRU(n_in, n_hidden, batch_first=True, device="meta").to_empty(device="cpu")
+    layer = nn.GRU(n_in, n_hidden, batch_first=True, device="meta").to_empty(device=_birthplace())
     weights = dict(layer.named_parameters())
     _uniform_(weights["weight_ih_l0"], n_hidden, generator)
     for gate in weights["weight_hh_l0"].detach().chunk(3):
@@ -39,6 +39,11 @@ def gru(n_in: int, n_hidden: int, generator: torch.Generator) -> nn.GRU:
     nn.init.zeros_(weights["bias_ih_l0"])
     nn.init.zeros_(weights["bias_hh_l0"])
     return layer
+
+
+def _birthplace() -> str:
+    """The CPU, where generators are; under `torch.device("meta")` no memory at all, for who asks only for shapes."""
+    return "meta" if torch.get_default_device().type == "meta" else "cpu"
 
 
 def _uniform_(parameter: Tensor, fan: int, generator: torch.Generator) -> None:

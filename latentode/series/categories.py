@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from latentode.exceptions import DataError
+from latentode.series.plain_values import as_plain, from_plain
 from latentode.series.table import FloatArray
 
 
@@ -84,14 +85,14 @@ class Categories:
         return pd.Series(labels[positions]).infer_objects().array
 
     def state(self) -> dict[str, Any]:
-        """Everything learned, as plain values that JSON can hold (labels: strings, numbers or booleans)."""
-        labels = [label.item() if isinstance(label, np.generic) else label for label in self.labels]
+        """Everything learned, as plain values that JSON can hold."""
+        labels = as_plain(list(self.labels))
         return {"labels": labels, "is_categorical": self.is_categorical, "ordered": self.ordered}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Categories:
         """The categories that `state()` came from."""
-        return cls(tuple(state["labels"]), state["is_categorical"], state["ordered"])
+        return cls(tuple(from_plain(state["labels"])), state["is_categorical"], state["ordered"])
 
 
 def _sorted(labels: Any) -> list[Any]:

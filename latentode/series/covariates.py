@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from latentode.exceptions import DataError
 from latentode.series.columns import plain
 from latentode.series.controls import ControlPaths
+from latentode.series.plain_values import as_plain, from_plain
 from latentode.series.table import FloatArray, IntArray, SeriesTable, offsets_of
 
 
@@ -214,7 +215,10 @@ class CovariateScaler:
     def state(self) -> dict[str, Any]:
         """Everything learned, as plain values that JSON can hold."""
         names = ("static_loc", "static_scale", "flagged", "control_loc", "control_scale")
-        return {**{name: getattr(self, name).tolist() for name in names}, "columns": list(self.columns)}
+        return {
+            **{name: getattr(self, name).tolist() for name in names},
+            "columns": as_plain(list(self.columns)),
+        }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> CovariateScaler:
@@ -222,7 +226,7 @@ class CovariateScaler:
         numbers = ("static_loc", "static_scale", "control_loc", "control_scale")
         arrays = {name: np.asarray(state[name], dtype=np.float64) for name in numbers}
         flagged = np.asarray(state["flagged"], dtype=bool)
-        return cls(**arrays, flagged=flagged, columns=tuple(state["columns"]))
+        return cls(**arrays, flagged=flagged, columns=tuple(from_plain(state["columns"])))
 
 
 def _knots_of(paths: ControlPaths) -> FloatArray:

@@ -23,13 +23,15 @@ from latentode.series.columns import (
     factorize,
     numeric_columns,
     place,
-    plain,
     some,
 )
 from latentode.series.controls import ControlPaths
 from latentode.series.covariates import read_controls, read_static
+from latentode.series.plain_values import as_plain, from_plain
 from latentode.series.table import FloatArray, IntArray, SeriesTable
 from latentode.series.times import Clock, TimeKind
+
+_LISTS = ("target_cols", "static_cols", "control_cols")
 
 
 @dataclass(frozen=True)
@@ -245,33 +247,28 @@ class TableLayout:
         return pd.concat([self.keys(keys), answers], axis=1)
 
     def state(self) -> dict[str, Any]:
-        """Everything learned, as plain values that JSON can hold (column names: strings or numbers)."""
+        """Everything learned, as plain values that JSON can hold."""
         return {
-            "id_col": plain(self.id_col),
-            "time_col": plain(self.time_col),
-            "target_cols": [plain(name) for name in self.target_cols],
+            **{role: as_plain(getattr(self, role)) for role in ("id_col", "time_col")},
+            **{role: as_plain(list(getattr(self, role))) for role in _LISTS},
             "clock": self.clock.state(),
-            "static_cols": [plain(name) for name in self.static_cols],
-            "control_cols": [plain(name) for name in self.control_cols],
             "control_interpolation": self.control_interpolation,
-            "error_cols": [[plain(name), plain(column)] for name, column in self.error_cols.items()],
-            "categories": [[plain(name), labels.state()] for name, labels in self.categories.items()],
+            "error_cols": as_plain(dict(self.error_cols)),
+            "categories": [[as_plain(name), labels.state()] for name, labels in self.categories.items()],
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> TableLayout:
         """The layout that `state()` came from."""
-        clock = Clock.from_state(state["clock"])
         return cls(
-            state["id_col"],
-            state["time_col"],
-            tuple(state["target_cols"]),
-            clock,
-            tuple(state["static_cols"]),
-            tuple(state["control_cols"]),
-            state["control_interpolation"],
-            dict(state["error_cols"]),
-            {name: Categories.from_state(labels) for name, labels in state["categories"]},
+            **{role: from_plain(state[role]) for role in ("id_col", "time_col")},
+            **{role: tuple(from_plain(state[role])) for role in _LISTS},
+            clock=Clock.from_state(state["clock"]),
+            control_interpolation=state["control_interpolation"],
+            error_cols=from_plain(state["error_cols"]),
+            categories={
+                from_plain(name): Categories.from_state(labels) for name, labels in state["categories"]
+            },
         )
 
     def _read_times(self, df: pd.DataFrame) -> FloatArray:

@@ -1,0 +1,159 @@
+"""Whether what a file says can be a trained model at all: every value within the range that `fit` could have left.
+
+A file may be made by anybody, with a fitting checksum. What is checked here bounds the time and memory that loading it
+can take, and makes sure that no part contradicts another: a model that loads also predicts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from latentode.checks import Constraint, Number, OneOf, Whole, check_parameters
+from latentode.estimators.blueprint import Blueprint
+from latentode.estimators.learned import Learned
+from latentode.estimators.parameters import CONSTRAINTS
+from latentode.nn.encoders import ENCODERS
+from latentode.nn.fields import FIELDS
+from latentode.nn.likelihoods import LIKELIHOODS
+from latentode.series import SCALERS, CovariateScaler, TableLayout, ValueScaler
+from latentode.series.columns import check_names
+from latentode.series.times import Clock, time_kind
+
+MOST_LAYERS = 10_000  # of a field: each costs time before its weights can be compared
+_TIME_DTYPE = re.compile(r"[A-Za-z0-9_\[\], /:+=-]{1,100}")
+_OWN = OneOf([None])
+_YES_NO = OneOf([True, False])
+_POSITIVE = Number(0, open_low=True)
+
+_BLUEPRINT: dict[str, tuple[Constraint, ...]] = {
+    "encoder": (OneOf(ENCODERS), _OWN),
+    "field": (OneOf(FIELDS), _OWN),
+    **{
+        name: CONSTRAINTS[name]
+        for name in ("latent_dim", "hidden_dim", "depth", "activation", "time_dependent")
+    },
+    "encoder_dim": (Whole(1),),
+    "backwards": (_YES_NO,),
+    "n_static": (Whole(0),),
+    "n_controls": (Whole(0),),
+}
+_OPTIONS: dict[str, tuple[Constraint, ...]] = {
+    **{name: CONSTRAINTS[name] for name in ("solver", "rtol", "atol", "step_size", "gradient")},
+    "max_steps": (Whole(1),),
+}
+_LEARNED: dict[str, tuple[Constraint, ...]] = {
+    **{name: CONSTRAINTS[name] for name in ("anchor", "context", "event_times")},
+    "window": (_POSITIVE, OneOf([None])),
+    "span": (Number(0),),
+}
+
+
+def check_learned(learned: Learned) -> None:
+    """Refuse what no training could have left; own parts are still None.
+
+    Raises
+    ------
+    ValueError
+    """
+    layout, blueprint = learned.layout, learned.blueprint
+    check_parameters("learned", _fields(learned, _LEARNED), _LEARNED)
+    _check_layout(layout)
+    _check_clock(layout.clock)
+    _check_blueprint(blueprint, learned)
+    _check_targets(blueprint, layout)
+    scale = learned.time_scale
+    check_parameters("time_scale", vars(scale), {"origin": (Number(),), "unit": (_POSITIVE,)})
+    _check_scaler(learned.scaler, blueprint.likelihoods)
+    _check_covariates(learned.covariates, layout, blueprint)
+
+
+def _fields(of: Any, names: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: getattr(of, name) for name in names}
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(what)
+
+
+def _check_layout(layout: TableLayout) -> None:
+    errors, targets = layout.error_cols, set(layout.target_cols)
+    others = {name: getattr(layout, name) for name in ("static_cols", "control_cols")}
+    check_names(
+        layout.id_col, layout.time_col, layout.target_cols, {**others, "error_cols": list(errors.values())}
+    )
+    _require(None not in (layout.id_col, layout.time_col), "id and time column have no name")
+    interpolation = {"control_interpolation": layout.control_interpolation}
+    check_parameters("layout", interpolation, {"control_interpolation": CONSTRAINTS["control_interpolation"]})
+    _require(targets >= set(errors), "error_cols names a column that is no target")
+    _require(targets >= set(layout.categories), "categories name a column that is no target")
+    for labels in layout.categories.values():
+        _require(len(set(labels.labels)) == len(labels) > 1, "a category has too few or repeated labels")
+        flags = {"is_categorical": labels.is_categorical, "ordered": labels.ordered}
+        check_parameters("categories", flags, dict.fromkeys(flags, (_YES_NO,)))
+
+
+def _check_clock(clock: Clock) -> None:
+    plain = (
+        isinstance(clock.dtype, str) and _TIME_DTYPE.fullmatch(clock.dtype) and "dateutil" not in clock.dtype
+    )
+    _require(bool(plain), f"{str(clock.dtype)[:100]!r} is no dtype of times")
+    kind, aware = time_kind(pd.Series(dtype=clock.dtype))
+    _require((kind, aware) == (clock.kind, clock.aware), f"{clock.dtype} is no dtype of {clock.kind} times")
+    _require(Whole(-(2**62)).allows(clock.epoch) and clock.epoch < 2**62, "the epoch is no number of seconds")
+
+
+def _check_blueprint(blueprint: Blueprint, learned: Learned) -> None:
+    check_parameters("blueprint", _fields(blueprint, _BLUEPRINT), _BLUEPRINT)
+    check_parameters("options", blueprint.options.arguments(), _OPTIONS)
+    _require(blueprint.depth <= MOST_LAYERS, f"a depth of more than {MOST_LAYERS:,} cannot be loaded")
+    _require(
+        blueprint.backwards == (learned.anchor == "start"), "anchor and direction of the encoder disagree"
+    )
+    n_rates = {None: 0, "poisson": 1, "poisson_per_target": len(learned.layout.target_cols)}[
+        learned.event_times
+    ]
+    _require(len(blueprint.event_rates) == n_rates, "event_times and the number of event rates disagree")
+    _require(all(_POSITIVE.allows(rate) for rate in blueprint.event_rates), "event rates must be positive")
+
+
+def _check_targets(blueprint: Blueprint, layout: TableLayout) -> None:
+    names, facts = blueprint.likelihoods, blueprint.target_facts
+    _require(len(names) == len(facts) == len(layout.target_cols), "targets and likelihoods differ in number")
+    for target, name, fact in zip(layout.target_cols, names, facts):
+        _require(name in LIKELIHOODS, f"unknown likelihood {str(name)[:100]!r}")
+        _require((name == "categorical") == (target in layout.categories), "a category has no labels")
+        _require(Number().allows(fact.level), "the level of a target is no number")
+        n_labels = len(layout.categories.get(target, (0, 1)))
+        _require(fact.n_categories == n_labels, "the labels of a category differ in number")
+
+
+def _check_scaler(scaler: ValueScaler, likelihoods: tuple[str, ...]) -> None:
+    width = len(likelihoods)
+    _require(scaler.kind in SCALERS, f"unknown scaler {str(scaler.kind)[:100]!r}")
+    _check_numbers(width, level=scaler.loc, spread=(scaler.scale, scaler.within))
+    _require(
+        scaler.scaled.tolist() == [LIKELIHOODS[name].scaled for name in likelihoods], "scaled targets differ"
+    )
+
+
+def _check_covariates(covariates: CovariateScaler, layout: TableLayout, blueprint: Blueprint) -> None:
+    _check_numbers(len(layout.static_cols), level=covariates.static_loc, spread=(covariates.static_scale,))
+    _check_numbers(len(layout.control_cols), level=covariates.control_loc, spread=(covariates.control_scale,))
+    _require(covariates.flagged.shape == covariates.static_loc.shape, "static columns differ in number")
+    _require(covariates.columns == layout.static_cols, "static columns differ in name")
+    widths = (covariates.n_static if layout.static_cols else 0, len(layout.control_cols))
+    _require((blueprint.n_static, blueprint.n_controls) == widths, "inputs of the field differ in number")
+
+
+def _check_numbers(width: int, *, level: NDArray, spread: tuple[NDArray, ...]) -> None:
+    for numbers in (level, *spread):
+        _require(numbers.shape == (width,), f"expected {width} scales, got {numbers.shape}")
+        _require(bool(np.isfinite(numbers).all()), "scales must be finite")
+    _require(all((numbers > 0).all() for numbers in spread), "scales must be positive")
