@@ -47,6 +47,11 @@ class OneSeries:
     def target_cols(self) -> list[str]:
         return [f"y{d}" for d in range(self.targets.shape[1])]
 
+    @property
+    def columns(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Targets and controls of the long table."""
+        return tuple(self.target_cols), tuple(self.control_cols)
+
     def table(self) -> pd.DataFrame:
         """The series as a long table."""
         targets = pd.DataFrame(self.targets, columns=self.target_cols)
@@ -91,6 +96,11 @@ class SeriesPerRow:
     n_features: int
     names: list[str] | None = None
 
+    @property
+    def columns(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Targets and controls of the long table."""
+        return ("x",), ()
+
     def table(self, features: NDArray[np.float64]) -> pd.DataFrame:
         """Series (N, p) as a long table."""
         n, p = features.shape
@@ -112,7 +122,9 @@ def arrays_from_state(state: Mapping[str, Any]) -> OneSeries | SeriesPerRow:
     if state["form"] == "series_per_row":
         return SeriesPerRow(state["n_features"], state["names"])
     features, targets = (np.array(state[name], dtype=np.float64) for name in ("features", "targets"))
-    return OneSeries(features, targets, state["flat"], state["names"])
+    if features.ndim != 2 or targets.ndim != 2 or len(features) != len(targets) or not features.size:
+        raise ValueError("a series of arrays needs features (R, 1 + C) and targets (R, D)")
+    return OneSeries(features, targets, bool(state["flat"]), state["names"])
 
 
 def is_long_table(data: Any, time_col: Hashable) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from latentode.estimators.arrays import OneSeries, SeriesPerRow, arrays_from_state
 from latentode.estimators.blueprint import Blueprint
 from latentode.estimators.calibration import Calibration
 from latentode.series import CovariateScaler, TableLayout, TimeScale, ValueScaler
@@ -30,6 +31,8 @@ class Learned:
         A training span in that unit: the longest series, or the window.
     event_times : {"poisson", "poisson_per_target"} or None
     calibration : Calibration or None
+    arrays : OneSeries, SeriesPerRow or None
+        What `fit` was given in place of a table.
     """
 
     blueprint: Blueprint
@@ -43,6 +46,7 @@ class Learned:
     span: float
     event_times: str | None
     calibration: Calibration | None = None
+    arrays: OneSeries | SeriesPerRow | None = None
 
     @property
     def likelihoods(self) -> dict[Hashable, str]:
@@ -58,16 +62,20 @@ class Learned:
         return {
             **{name: getattr(self, name).state() for name in _PARTS},
             **{name: getattr(self, name) for name in _PLAIN},
-            "calibration": None if self.calibration is None else self.calibration.state(),
+            **{name: _state_of(getattr(self, name)) for name in _OPTIONAL},
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Learned:
         """What `state()` came from."""
         parts = {name: kind.from_state(state[name]) for name, kind in _PARTS.items()}
-        factors = state["calibration"]
-        calibration = None if factors is None else Calibration.from_state(factors)
-        return cls(**parts, **{name: state[name] for name in _PLAIN}, calibration=calibration)
+        for name, from_state in _OPTIONAL.items():
+            parts[name] = None if state[name] is None else from_state(state[name])
+        return cls(**parts, **{name: state[name] for name in _PLAIN})
+
+
+def _state_of(part: Any) -> Any:
+    return None if part is None else part.state()
 
 
 _PARTS: dict[str, Any] = {
@@ -76,5 +84,9 @@ _PARTS: dict[str, Any] = {
     "time_scale": TimeScale,
     "scaler": ValueScaler,
     "covariates": CovariateScaler,
+}
+_OPTIONAL: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "calibration": Calibration.from_state,
+    "arrays": arrays_from_state,
 }
 _PLAIN = ("anchor", "context", "window", "span", "event_times")

@@ -15,7 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from latentode.checks import Constraint, Number, OneOf, Whole, check_parameters
+from latentode.estimators.arrays import OneSeries, SeriesPerRow
 from latentode.estimators.blueprint import Blueprint
+from latentode.estimators.calibration import Calibration
 from latentode.estimators.learned import Learned
 from latentode.estimators.parameters import CONSTRAINTS
 from latentode.nn.encoders import ENCODERS
@@ -71,6 +73,10 @@ def check_learned(learned: Learned) -> None:
     check_parameters("time_scale", vars(scale), {"origin": (Number(),), "unit": (_POSITIVE,)})
     _check_scaler(learned.scaler, blueprint.likelihoods)
     _check_covariates(learned.covariates, layout, blueprint)
+    if learned.calibration is not None:
+        _check_calibration(learned.calibration, len(layout.target_cols))
+    if learned.arrays is not None:
+        _check_arrays(learned.arrays, layout)
 
 
 def _fields(of: Any, names: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,3 +163,25 @@ def _check_numbers(width: int, *, level: NDArray, spread: tuple[NDArray, ...]) -
         _require(numbers.shape == (width,), f"expected {width} scales, got {numbers.shape}")
         _require(bool(np.isfinite(numbers).all()), "scales must be finite")
     _require(all((numbers > 0).all() for numbers in spread), "scales must be positive")
+
+
+def _check_calibration(calibration: Calibration, width: int) -> None:
+    """Knots that increase from 0 or more, and a factor at each."""
+    _require(
+        len(calibration.horizons) == len(calibration.factors) == width, "calibrated targets differ in number"
+    )
+    for knots, factors in zip(calibration.horizons, calibration.factors):
+        _require(knots.ndim == 1 and knots.shape == factors.shape and len(knots) > 0, "factors need knots")
+        _require(bool(np.isfinite(knots).all() and np.isfinite(factors).all()), "factors must be finite")
+        _require(bool((knots >= 0).all() and (np.diff(knots) >= 0).all()), "horizons must increase")
+        _require(bool((factors >= 0).all()), "factors must be at least 0")
+
+
+def _check_arrays(arrays: OneSeries | SeriesPerRow, layout: TableLayout) -> None:
+    """Arrays whose columns are those of the layout."""
+    _require(Whole(1).allows(arrays.n_features), "arrays have no columns")
+    named = arrays.names is None or (
+        len(arrays.names) == arrays.n_features and all(isinstance(name, str) for name in arrays.names)
+    )
+    _require(named, "arrays and the names of their columns disagree")
+    _require(arrays.columns == (layout.target_cols, layout.control_cols), "arrays differ from the columns")

@@ -21,10 +21,8 @@ from latentode.series.plain_values import as_plain, from_plain
 from latentode.storage import Stored
 from latentode.version import __version__
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 OWN = ("encoder", "field")  # parameters that may be modules of a user: no file holds these
-# From each earlier version to the next; a version that no entry begins at is no longer read.
-UPGRADES: dict[int, Callable[[Stored], Stored]] = {}
 _HISTORY_DTYPES = {"float64": torch.float64, "int64": torch.int64, "bool": torch.bool}
 
 
@@ -144,6 +142,16 @@ def upgraded(stored: Stored) -> Stored:
             "install a later latentode"
         )
     return stored
+
+
+def _from_1(stored: Stored) -> Stored:
+    """Models of version 1 were neither calibrated nor fitted on arrays."""
+    learned = {**stored.header["learned"], "calibration": None, "arrays": None}
+    return Stored(stored.tensors, {**stored.header, "learned": learned})
+
+
+# From each earlier version to the next; a version that no entry begins at is no longer read.
+UPGRADES: dict[int, Callable[[Stored], Stored]] = {1: _from_1}
 
 
 def _version(stored: Stored) -> int:

@@ -82,7 +82,7 @@ def test_a_version_without_an_upgrade_is_refused(before_upgrade):
 
 @pytest.mark.parametrize(
     ("version", "message"),
-    [(2, "reads versions up to 1: install a later latentode"), ("1", "is no number"), (True, "is no number")],
+    [(3, "reads versions up to 2: install a later latentode"), ("1", "is no number"), (True, "is no number")],
 )
 def test_a_later_version_and_no_version(version, message, before_upgrade):
     _, path = before_upgrade
