@@ -19,6 +19,14 @@ FORECAST = "#0072B2"
 TRUTH = "#D55E00"
 GRID = "#DDDDDD"
 QUIET = "#777777"
+LINES = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+)  # where several lines are of one kind
 
 BAND_ALPHA = 0.22
 SAMPLE_ALPHA = 0.30
