@@ -161,6 +161,8 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
         Epoch whose weights are kept; None without validation (the last one).
     feature_names_in_ : array of str
         Target columns.
+    seen_until_ : Series
+        Last training time of every training series, by id.
 
     References
     ----------
@@ -300,4 +302,5 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
         layout = self._infer_layout(df)
         table = observed_series(in_order_of_ids(layout.read(df, require_observed=True)))
         self._fit_table(layout, table)
+        self.seen_until_ = df[self.time_col].groupby(df[self.id_col], observed=True, sort=False).max()
         return self

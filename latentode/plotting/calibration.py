@@ -48,7 +48,7 @@ def plot_calibration(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """
     names = _lines(curve)
     axes = new_figure(5.2, 5.2).subplots() if ax is None else ax
-    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1.0, linestyle=":", zorder=1, label="as promised")
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1.4, linestyle=":", zorder=1, label="as promised")
     nominal = numbers(curve["nominal"])
     order = np.argsort(nominal)
     for place, name in enumerate(names):
@@ -66,7 +66,7 @@ def plot_calibration(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     _mark_sides(axes)
     _frame(axes)
     if ax is None:
-        figure_legend(axes.figure, [axes])  # type: ignore[arg-type]
+        figure_legend(axes.figure, [axes], per_row=4)  # type: ignore[arg-type]
     else:
         axes_legend(axes)
     return axes

@@ -94,7 +94,7 @@ def enlarge_dots(legend: Legend) -> None:
             handle.set_markersize(max(handle.get_markersize(), LEGEND_MARKER))
 
 
-def figure_legend(figure: Figure, axes: Sequence[Axes]) -> None:
+def figure_legend(figure: Figure, axes: Sequence[Axes], per_row: int = 8) -> None:
     """One legend for all Axes below the lowest, where it hides no data."""
     handles, labels = legend_entries(axes)
     if labels:
@@ -102,7 +102,7 @@ def figure_legend(figure: Figure, axes: Sequence[Axes]) -> None:
             handles,
             labels,
             loc="outside lower center",
-            ncols=len(labels),
+            ncols=min(len(labels), per_row),
             frameon=False,
             fontsize=FONT_SIZE,
         )
