@@ -16,7 +16,6 @@ from latentode.model_selection.keys import Keys, read_times
 from latentode.model_selection.time_cut import Cut, TimeCutSplit, nothing_to_test
 
 CUTOFF = "cutoff"
-ENDS = ("forecast", "lower", "upper")
 
 
 def cross_validate_forecasts(
@@ -108,18 +107,16 @@ def _forecast(model: Any, context: pd.DataFrame, future: pd.DataFrame, coverage:
     keys: list[Hashable] = [model.id_col, model.time_col]
     times = future[[*keys, *model.control_cols]]
     mean, interval = model.predict(context, times), model.predict_interval(context, times, coverage)
-    answer = future[keys].reset_index(drop=True)
+    columns: dict[Hashable, Any] = {}
     for target in model.layout_.target_cols:
-        columns = {target: future[target].array, f"{target}_forecast": mean[target]}
-        for end in ("lower", "upper"):
-            if f"{target}_{end}" in interval:
-                columns[f"{target}_{end}"] = interval[f"{target}_{end}"]
-        taken = [name for name in columns if name in answer or name == CUTOFF]
-        if taken:
+        new = {target: future[target].array, f"{target}_forecast": mean[target].array}
+        for end in (f"{target}_lower", f"{target}_upper"):
+            if end in interval:
+                new[end] = interval[end].array
+        taken = [name for name in new if name in (*keys, CUTOFF, *columns)]
+        if taken or CUTOFF in keys:
             raise DataError(
-                f"the answer needs the name {taken[0]!r} for two columns: rename that of the table"
+                f"the answer needs the name {(*taken, CUTOFF)[0]!r} twice: rename that of the table"
             )
-        answer = answer.assign(**{str(name): column for name, column in columns.items()})
-    if CUTOFF in keys:
-        raise DataError(f"the answer needs the name {CUTOFF!r} for its own column: rename that of the table")
-    return answer
+        columns |= new
+    return pd.concat([future[keys].reset_index(drop=True), pd.DataFrame(columns)], axis=1)

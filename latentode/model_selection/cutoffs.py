@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def read_horizon(horizon: Any, times: pd.Series) -> Any:
         length = None
     if length is None or not length > pd.Timedelta(0):
         raise ValueError(
-            f'horizon must be a positive duration, such as pd.Timedelta("1D"), as the times are datetimes; got {horizon!r}'
+            f'horizon must be a positive duration, such as pd.Timedelta("1D"), for datetimes; got {horizon!r}'
         )
     return length
 
@@ -121,6 +122,6 @@ def _moment(cutoff: Any, times: pd.Series) -> Any:
 
 
 def _check_increasing(cutoffs: list[Any]) -> None:
-    for before, after in zip(cutoffs, cutoffs[1:]):
+    for before, after in pairwise(cutoffs):
         if not before < after:
             raise ValueError(f"cutoffs must increase, got {after!r} after {before!r}")

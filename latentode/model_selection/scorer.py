@@ -7,14 +7,14 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from latentode.checks import Number, Whole, check_parameters, did_you_mean
+from latentode.checks import Constraint, That, Whole, check_parameters, did_you_mean
 from latentode.exceptions import DataError
-from latentode.model_selection.cutoffs import ROUNDING, SHARE
+from latentode.model_selection.context_ends import last_of_context
+from latentode.model_selection.cutoffs import SHARE
 from latentode.model_selection.forecast_metrics import METRICS, Question
-from latentode.model_selection.keys import Keys, as_ids, read_times
+from latentode.model_selection.keys import Keys, read_times
 from latentode.seeding import RandomState, numpy_generator
 
 Loss = Callable[[pd.DataFrame, pd.DataFrame], float]
@@ -71,8 +71,7 @@ def forecast_scorer(
     Returns
     -------
     callable
-        `scorer(estimator, X, y=None) -> float`. It works with any estimator that has `predict(df, times)` and the
-        attribute `seen_until_`, last training times by series id.
+        `scorer(estimator, X, y=None) -> float`, for estimators of this package and for searches over them.
 
     Raises
     ------
@@ -145,9 +144,8 @@ class ForecastScorer:
             )
         id_col, time_col = estimator.id_col, estimator.time_col
         keys, times = Keys.read(X, id_col), read_times(X, time_col)
-        past = (
-            times <= self._last(estimator.seen_until_, keys, times).take(keys.codes).reset_index(drop=True)
-        ).to_numpy(dtype=bool)
+        last = last_of_context(keys, times, estimator.seen_until_, self.cuts, self.share)
+        past = (times <= last.take(keys.codes).reset_index(drop=True)).to_numpy(dtype=bool)
         asked = (keys.present(past) & keys.present(~past))[keys.codes]
         if not asked.any():
             raise DataError(
@@ -156,7 +154,7 @@ class ForecastScorer:
                 "not trained on, with cuts= or share="
             )
         future = X[asked & ~past]
-        targets = self._targets(estimator, future)
+        targets = self._targets(estimator)
         return Question(
             estimator,
             context=X[asked & past],
@@ -166,58 +164,23 @@ class ForecastScorer:
             time_col=time_col,
         )
 
-    def _targets(self, estimator: Any, future: pd.DataFrame) -> list[Hashable]:
-        known = list(estimator.layout_.target_cols)
+    def _targets(self, estimator: Any) -> list[Hashable]:
+        known, categories = list(estimator.layout_.target_cols), estimator.layout_.categories
+        for name in known if self.target_cols is None else self.target_cols:
+            if name in categories and isinstance(self.metric, str):
+                raise ValueError(
+                    f"target {name!r} is a category, which metric {self.metric!r} does not score: name others with "
+                    "target_cols=, or give a function"
+                )
         if self.target_cols is None:
             return known
         for name in self.target_cols:
             if name not in known:
                 raise ValueError(
-                    f"target_cols names {name!r}, but the estimator predicts {known}{did_you_mean(name, map(str, known))}"
+                    f"target_cols names {name!r}, but the estimator predicts {known}"
+                    + did_you_mean(name, map(str, known))
                 )
         return list(self.target_cols)
-
-    def _last(self, seen: pd.Series, keys: Keys, times: pd.Series) -> pd.Series:
-        """Last time (N,) that belongs to the context of each series."""
-        at = as_ids(seen.index).get_indexer(keys.ids)
-        trained = at >= 0
-        parts = [seen.iloc[at[trained]]]
-        if not trained.all():
-            parts.append(self._unseen(seen, keys, times, ~trained))
-        order = np.argsort(np.concatenate([np.flatnonzero(trained), np.flatnonzero(~trained)]))
-        filled = [part for part in parts if len(part)]
-        return pd.concat(filled, ignore_index=True).take(order).reset_index(drop=True)
-
-    def _unseen(self, seen: pd.Series, keys: Keys, times: pd.Series, unseen: np.ndarray) -> pd.Series:
-        """Cuts of the series that were not trained on."""
-        if self.share is not None:
-            grouped = times.groupby(keys.codes)
-            first, last = grouped.min(), grouped.max()
-            return (first + (last - first) * (self.share + ROUNDING))[unseen]
-        if self.cuts is None:
-            return pd.Series(seen.max(), index=range(int(unseen.sum())), dtype=seen.dtype)
-        column = _column_of_split(self.cuts, seen)
-        at = as_ids(column.index).get_indexer(keys.ids[unseen])
-        if (at < 0).any():
-            raise DataError(
-                f"cuts has no time for series {keys.ids[unseen][at < 0][0]!r}: make it from the whole table"
-            )
-        return column.iloc[at]
-
-
-def _column_of_split(cuts: pd.DataFrame, seen: pd.Series) -> pd.Series:
-    """The cuts that the training rows were made with: the first that are nowhere before them."""
-    if cuts.shape[1] == 1:
-        return cuts.iloc[:, 0]
-    at = as_ids(cuts.index).get_indexer(as_ids(seen.index))
-    trained = seen.reset_index(drop=True)[at >= 0].reset_index(drop=True)
-    for place in range(cuts.shape[1]):
-        if (trained <= cuts.iloc[at[at >= 0], place].reset_index(drop=True)).all():
-            return cuts.iloc[:, place]
-    raise DataError(
-        f"the estimator was trained beyond all of the {cuts.shape[1]} columns of cuts: give the one that is meant, such as "
-        "cuts.iloc[:, 0]"
-    )
 
 
 def _check_metric(metric: Any, options: Mapping[str, Any]) -> None:
@@ -234,15 +197,14 @@ def _check_metric(metric: Any, options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in takes:
             raise ValueError(f"{name} has no effect on metric {metric!r}: leave it out")
-    constraints = {"coverage": (SHARE,), "n_samples": (Whole(1),)}
-    check_parameters(
-        "forecast_scorer", {name: options[name] for name in constraints if name in options}, constraints
-    )
-    if "quantiles" in options and (
-        isinstance(options["quantiles"], (str, Number))
-        or not np.iterable(options["quantiles"])
-        or not all(SHARE.allows(level) for level in options["quantiles"])
-        or len(options["quantiles"]) == 0
-    ):
-        raise ValueError(f"quantiles must be numbers strictly between 0 and 1; got {options['quantiles']!r}")
+    allowed: dict[str, tuple[Constraint, ...]] = {
+        "coverage": (SHARE,),
+        "n_samples": (Whole(1),),
+        "quantiles": (That(_are_levels, "a sequence of numbers strictly between 0 and 1"),),
+    }
+    check_parameters("forecast_scorer", {name: options[name] for name in allowed if name in options}, allowed)
     numpy_generator(options.get("random_state"))
+
+
+def _are_levels(quantiles: Any) -> bool:
+    return hasattr(quantiles, "__len__") and len(quantiles) > 0 and all(map(SHARE.allows, quantiles))
