@@ -70,7 +70,7 @@ def cross_validate_forecasts(
     >>> from latentode.model_selection import cross_validate_forecasts
     >>> df = make_spirals(n_series=10, n_obs=20, random_state=0)
     >>> model = LatentODERegressor(max_epochs=1, random_state=0, verbose=0)
-    >>> list(cross_validate_forecasts(model, df, cutoffs=[6.0, 9.0], horizon=3.0).columns)[:6]
+    >>> list(cross_validate_forecasts(model, df, cutoffs=[1.5, 2.5], horizon=1.0).columns)[:6]
     ['id', 'time', 'cutoff', 'x', 'x_forecast', 'x_lower']
     """
     check_parameters(
