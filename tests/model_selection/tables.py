@@ -21,7 +21,7 @@ def ragged(seed: int = 0, n_series: int = 7) -> pd.DataFrame:
 
 def dated(df: pd.DataFrame, zone: str | None = None) -> pd.DataFrame:
     """The same table with an hour as the unit of time."""
-    start = pd.Timestamp("2026-03-28", tz=zone)  # summer time begins the day after
+    start = pd.Timestamp("2026-03-28 20:00", tz=zone)  # in Zurich, clocks skip an hour in that night
     return df.assign(time=start + pd.to_timedelta(np.round(df["time"] * 3600), unit="s"))
 
 

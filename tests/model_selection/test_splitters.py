@@ -162,7 +162,7 @@ def test_cuts_in_time_are_those_written_down_by_hand(horizon, seed):
 def test_cuts_in_dates_are_those_in_numbers(zone, unit):
     numbers, df = ragged(), dated(ragged(), zone)
     df["time"] = df["time"].dt.as_unit(unit)
-    start = pd.Timestamp("2026-03-28", tz=zone)
+    start = pd.Timestamp("2026-03-28 20:00", tz=zone)
     cutoffs = [start + pd.Timedelta(hours=cutoff) for cutoff in CUTOFFS]
     expected = splits(TimeCutSplit(cutoffs=CUTOFFS, horizon=4.0), numbers)
     assert splits(TimeCutSplit(cutoffs=cutoffs, horizon=pd.Timedelta("4h")), df) == expected
@@ -255,7 +255,7 @@ def test_arguments_of_cuts_in_time():
         ValueError, match=r"must be shares of each series' span, numbers in \(0, 1\); got 4.0"
     ):
         TimeCutSplit(cutoffs=CUTOFFS, per_series=True)
-    with pytest.raises(ValueError, match="cutoffs must increase, got 0.5 after 0.5"):
+    with pytest.raises(ValueError, match=r"cutoffs must increase, got 0.5 after 0.5"):
         TimeCutSplit(cutoffs=[0.5, 0.5], per_series=True)
 
 
