@@ -21,7 +21,6 @@ ROWS = {
     "datasets": 1,
     "metrics": 1,
     "plotting": 1,
-    "model_selection": 1,
     "gradients": 2,
     "solve": 3,
     "drop_in": 3,
@@ -29,6 +28,7 @@ ROWS = {
     "models": 5,
     "training": 5,
     "estimators": 6,
+    "model_selection": 6,
     "cli": 7,
     "__init__": 8,
 }
@@ -38,7 +38,7 @@ THIRD_PARTY = {  # who may know a library (a heavy or opinionated one)
     "sklearn": {"estimators", "model_selection"},
     "typer": {"cli"},
     "pooch": {"datasets"},
-    "torch": set(ROWS) - {"datasets", "plotting", "metrics"},
+    "torch": set(ROWS) - {"datasets", "plotting", "metrics", "model_selection"},
 }
 
 

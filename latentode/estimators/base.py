@@ -305,3 +305,8 @@ def observed_series(table: SeriesTable) -> SeriesTable:
     anything = np.zeros(len(table), dtype=bool)
     anything[table.series[~np.isnan(table.values).all(axis=1)]] = True
     return table.take(np.flatnonzero(anything))
+
+
+def last_times(df: pd.DataFrame, layout: TableLayout) -> pd.Series:
+    """Last time of each series, by id."""
+    return df[layout.time_col].groupby(df[layout.id_col], observed=True, sort=False).max()

@@ -10,7 +10,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from latentode.estimators.base import SeriesEstimator, in_order_of_ids, observed_series
+from latentode.estimators.base import SeriesEstimator, in_order_of_ids, last_times, observed_series
 from latentode.estimators.features import FeaturesMixin
 from latentode.estimators.parameters import suggests_names
 from latentode.estimators.scores import ScoresMixin
@@ -172,6 +172,8 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
         Epoch whose weights are kept; None without validation (the last one).
     feature_names_in_ : array of str
         Target columns.
+    seen_until_ : Series
+        Last training time of every training series, by id.
 
     References
     ----------
@@ -318,6 +320,7 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
         layout = self._infer_layout(df)
         table = observed_series(in_order_of_ids(layout.read(df, require_observed=True)))
         self._fit_table(layout, table, calibrated=self.calibrate)
+        self.seen_until_ = last_times(df, layout)
         return self
 
     def update(
@@ -352,4 +355,6 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
         self._check_parameters()
         table = observed_series(in_order_of_ids(self.layout_.read(df)))
         self._update_table(table, self.model_, max_epochs, lr)
+        seen = [getattr(self, "seen_until_", None), last_times(df, self.layout_)]
+        self.seen_until_ = pd.concat([part for part in seen if part is not None]).groupby(level=0).max()
         return self

@@ -11,9 +11,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from latentode.exceptions import DataError
+from latentode.metrics.groups import Groups, column_to_group_by
 
 Array = NDArray[np.float64]
-Score = Any  # float, or one per target (array or Series): a union would force every caller to narrow it
+Score = Any  # float, or one per target or group (array, Series, DataFrame): a union would force callers to narrow it
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,13 @@ class Cells:
         0 in padding, say) can neither reach a score nor cause a warning.
     targets : list of D names, or None
         Given for tables only; decides whether a score per target is a Series or an array.
+    groups : Groups, optional
+        Of the rows, which are the entries of the first axis: a score is then one per group.
     """
 
     arrays: tuple[Array, ...]
     targets: list[Hashable] | None
+    groups: Groups | None = None
 
     def __post_init__(self) -> None:
         scored = ~np.logical_or.reduce([np.isnan(array) for array in self.arrays])
@@ -48,25 +52,52 @@ class Cells:
             raise ValueError(f"{message} ({len(wrong)} cells, the first at index {tuple(wrong[0].tolist())})")
 
     def mean(self, losses: Array, per_target: bool) -> Score:
-        """Mean loss over the scored cells; a target without any is NaN, a table without any is refused."""
+        """Mean loss over the scored cells, of all or of each group and target.
+
+        A group or target without a scored cell is NaN; a table without any is refused.
+        """
         scored = self.scored
         if not scored.any():
             raise ValueError("nothing to score: every cell is NaN in the truth or in the forecast")
-        if not per_target:
-            return float(losses[scored].mean())
-        if losses.ndim < 2:
+        if per_target and losses.ndim < 2:
             raise ValueError(
                 f"per_target=True needs tables or arrays of shape (..., targets), got shape {losses.shape}: "
                 "reshape one target to (n, 1)"
             )
-        return self._mean_per_target(np.where(scored, losses, 0.0), scored)
+        if self.groups is None and not per_target:
+            return float(losses[scored].mean())
+        width = losses.shape[-1] if per_target else 1
+        means = self._mean_per_group(np.where(scored, losses, 0.0), scored, width)
+        return self._labelled(means, per_target)
 
-    def _mean_per_target(self, losses: Array, scored: NDArray[np.bool_]) -> Score:
-        axes = tuple(range(losses.ndim - 1))
-        counts = scored.sum(axis=axes)  # (D,)
-        means = np.full(counts.shape, np.nan)
-        np.divide(losses.sum(axis=axes), counts, out=means, where=counts > 0)
-        return means if self.targets is None else pd.Series(means, index=self.targets)
+    def _mean_per_group(self, losses: Array, scored: NDArray[np.bool_], width: int) -> Array:
+        """Means (G, D), or (G, 1) over all targets; G is 1 without groups."""
+        rows = len(losses)
+        codes = np.zeros(rows, dtype=np.intp) if self.groups is None else self.groups.codes
+        n_groups = 1 if self.groups is None else len(self.groups.names)
+        member = codes >= 0
+        sums, counts = np.zeros((2, n_groups, width))
+        # (R, cells of a row and target, D): a row may have further axes before that of the targets
+        np.add.at(sums, codes[member], losses.reshape(rows, -1, width).sum(axis=1)[member])
+        np.add.at(counts, codes[member], scored.reshape(rows, -1, width).sum(axis=1)[member])
+        return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+
+    def _labelled(self, means: Array, per_target: bool) -> Score:
+        """Means by group and by target, as far as these have names."""
+        if self.groups is None:
+            return means[0] if self.targets is None else pd.Series(means[0], index=self.targets)
+        if not per_target:
+            return pd.Series(means[:, 0], index=self.groups.names)
+        return pd.DataFrame(means, index=self.groups.names, columns=self.targets)
+
+    def like_truth(self, values: Array, truth: Any, id_col: str | None, time_col: str) -> Any:
+        """Values, one per cell, in the form of the truth: an array, or a table with its keys and its index."""
+        if self.targets is None:
+            return values
+        keys = [column for column in (id_col, time_col) if column is not None]
+        answer = truth[keys].copy()
+        answer[self.targets] = values
+        return answer
 
     def one_per_target(self, name: str, values: float | ArrayLike | Mapping[Hashable, float]) -> Array:
         """A number, D numbers, or a mapping or Series from target to number, as an array that broadcasts."""
@@ -91,11 +122,12 @@ class Cells:
         return [values[target] for target in self.targets]
 
 
-def align(inputs: Mapping[str, Any], id_col: str | None, time_col: str) -> Cells:
+def align(inputs: Mapping[str, Any], id_col: str | None, time_col: str, by: Any = None) -> Cells:
     """Bring the named inputs, all arrays or all long tables, into arrays of one shape.
 
     Tables are matched row by row: their id and time columns must agree at every position (the index is
     ignored), and every column that is neither is a target. A plain number stands for an array filled with it.
+    `by` groups the rows: labels, or the name of a column of the first table, which is then no target.
     """
     numbers = {name for name, value in inputs.items() if np.isscalar(value)}
     tables = {name for name, value in inputs.items() if isinstance(value, pd.DataFrame)}
@@ -106,15 +138,15 @@ def align(inputs: Mapping[str, Any], id_col: str | None, time_col: str) -> Cells
             "give all as long tables or all as arrays"
         )
     if tables:
-        return _align_tables(inputs, [name for name in inputs if name in tables], id_col, time_col)
-    return _align_arrays(inputs)
+        return _align_tables(inputs, [name for name in inputs if name in tables], id_col, time_col, by)
+    return _align_arrays(inputs, by)
 
 
 def _listed(names: set[str], inputs: Mapping[str, Any]) -> str:
     return ", ".join(name for name in inputs if name in names)
 
 
-def _align_arrays(inputs: Mapping[str, Any]) -> Cells:
+def _align_arrays(inputs: Mapping[str, Any], by: Any) -> Cells:
     arrays = {name: np.asarray(value, dtype=np.float64) for name, value in inputs.items()}
     shapes = {name: array.shape for name, array in arrays.items() if array.shape}
     if len(set(shapes.values())) > 1:
@@ -123,14 +155,18 @@ def _align_arrays(inputs: Mapping[str, Any]) -> Cells:
             + ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         )
     shape = next(iter(shapes.values()), (1,))
-    return Cells(tuple(np.broadcast_to(array, shape) for array in arrays.values()), None)
+    groups = None if by is None else Groups.of(by, shape[0])
+    return Cells(tuple(np.broadcast_to(array, shape) for array in arrays.values()), None, groups)
 
 
-def _align_tables(inputs: Mapping[str, Any], tables: list[str], id_col: str | None, time_col: str) -> Cells:
+def _align_tables(
+    inputs: Mapping[str, Any], tables: list[str], id_col: str | None, time_col: str, by: Any
+) -> Cells:
     first = tables[0]
-    targets = _targets(first, inputs[first], id_col, time_col)
+    column = column_to_group_by(by, first, inputs[first])
+    targets = _targets(first, inputs[first], id_col, time_col, column)
     for name in tables[1:]:
-        found = _targets(name, inputs[name], id_col, time_col)
+        found = _targets(name, inputs[name], id_col, time_col, column)
         if set(found) != set(targets):
             raise DataError(
                 f"{first} has target columns {targets}, {name} has {found}: "
@@ -142,10 +178,13 @@ def _align_tables(inputs: Mapping[str, Any], tables: list[str], id_col: str | No
         _numbers(name, value, targets) if name in tables else np.full(shape, float(value))
         for name, value in inputs.items()
     ]
-    return Cells(tuple(arrays), targets)
+    labels = by if column is None else inputs[first][column]
+    return Cells(tuple(arrays), targets, None if by is None else Groups.of(labels, len(inputs[first])))
 
 
-def _targets(name: str, table: pd.DataFrame, id_col: str | None, time_col: str) -> list[Hashable]:
+def _targets(
+    name: str, table: pd.DataFrame, id_col: str | None, time_col: str, group_col: Hashable | None
+) -> list[Hashable]:
     columns = list(table.columns)
     repeated = table.columns[table.columns.duplicated()].tolist()
     if repeated:
@@ -157,7 +196,7 @@ def _targets(name: str, table: pd.DataFrame, id_col: str | None, time_col: str) 
             f"{name} has no column {missing[0]!r}, only {columns}: name the columns with id_col= and "
             "time_col= (id_col=None for one series without an id)"
         )
-    targets: list[Hashable] = [column for column in columns if column not in keys]
+    targets: list[Hashable] = [column for column in columns if column not in (*keys, group_col)]
     if not targets:
         raise DataError(f"{name} has no target column beside {keys}")
     return targets

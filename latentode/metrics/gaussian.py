@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.special import ndtr
 
@@ -15,6 +17,7 @@ def gaussian_log_score(
     std: Values,
     *,
     per_target: bool = False,
+    by: Any = None,
     id_col: str | None = "id",
     time_col: str = "time",
 ) -> Score:
@@ -28,12 +31,12 @@ def gaussian_log_score(
     ----------
     truth, mean, std : arrays of one shape ``(..., D)``, or long tables with the same rows in the same order
         ``mean`` and ``std`` may be plain numbers. ``std`` is that of the observation, noise included.
-    per_target, id_col, time_col
+    per_target, by, id_col, time_col
         As in :func:`latentode.metrics.mse`.
 
     Returns
     -------
-    float, array ``(D,)`` or Series
+    float, or as in :func:`latentode.metrics.mse`
 
     Raises
     ------
@@ -45,7 +48,7 @@ def gaussian_log_score(
     Gneiting and Raftery, "Strictly proper scoring rules, prediction, and estimation", JASA 102 (2007),
     section 4.1.
     """
-    cells = _gaussian_cells(truth, mean, std, id_col, time_col)
+    cells = gaussian_cells(truth, mean, std, id_col, time_col, by)
     actual, centre, spread = cells.arrays
     surprise = 0.5 * np.log(2 * np.pi) + np.log(spread) + 0.5 * ((actual - centre) / spread) ** 2
     return cells.mean(surprise, per_target)
@@ -57,6 +60,7 @@ def crps_gaussian(
     std: Values,
     *,
     per_target: bool = False,
+    by: Any = None,
     id_col: str | None = "id",
     time_col: str = "time",
 ) -> Score:
@@ -74,14 +78,16 @@ def crps_gaussian(
     Gneiting and Raftery, "Strictly proper scoring rules, prediction, and estimation", JASA 102 (2007),
     equation 21.
     """
-    cells = _gaussian_cells(truth, mean, std, id_col, time_col)
+    cells = gaussian_cells(truth, mean, std, id_col, time_col, by)
     actual, centre, spread = cells.arrays
     w = (actual - centre) / spread
     density = np.exp(-0.5 * w**2) / np.sqrt(2 * np.pi)
     return cells.mean(spread * (w * (2 * ndtr(w) - 1) + 2 * density - 1 / np.sqrt(np.pi)), per_target)
 
 
-def _gaussian_cells(truth: Values, mean: Values, std: Values, id_col: str | None, time_col: str) -> Cells:
-    cells = align({"truth": truth, "mean": mean, "std": std}, id_col, time_col)
+def gaussian_cells(
+    truth: Values, mean: Values, std: Values, id_col: str | None, time_col: str, by: Any = None
+) -> Cells:
+    cells = align({"truth": truth, "mean": mean, "std": std}, id_col, time_col, by)
     cells.require(cells.arrays[2] > 0, "std must be positive")
     return cells

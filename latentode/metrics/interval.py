@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from latentode.metrics.cells import Score, align
@@ -16,6 +18,7 @@ def interval_coverage(
     upper: Values,
     *,
     per_target: bool = False,
+    by: Any = None,
     id_col: str | None = "id",
     time_col: str = "time",
 ) -> Score:
@@ -27,12 +30,12 @@ def interval_coverage(
     Parameters
     ----------
     truth, lower, upper : arrays of one shape ``(..., D)``, or long tables with the same rows
-    per_target, id_col, time_col
+    per_target, by, id_col, time_col
         As in :func:`latentode.metrics.mse`.
 
     Returns
     -------
-    float, array ``(D,)`` or Series
+    float, or as in :func:`latentode.metrics.mse`
         Between 0 and 1.
 
     Raises
@@ -40,7 +43,7 @@ def interval_coverage(
     DataError, ValueError
         As :func:`latentode.metrics.mse`; ValueError also if ``lower`` exceeds ``upper``.
     """
-    cells = align({"truth": truth, "lower": lower, "upper": upper}, id_col, time_col)
+    cells = align({"truth": truth, "lower": lower, "upper": upper}, id_col, time_col, by)
     actual, low, high = cells.arrays
     cells.require(low <= high, CROSSED)
     return cells.mean(((low <= actual) & (actual <= high)).astype(np.float64), per_target)
@@ -51,6 +54,7 @@ def interval_width(
     upper: Values,
     *,
     per_target: bool = False,
+    by: Any = None,
     id_col: str | None = "id",
     time_col: str = "time",
 ) -> Score:
@@ -59,7 +63,7 @@ def interval_width(
     Parameters and errors as :func:`interval_coverage`. Without a truth, cells where nothing was observed
     count too; set them to NaN in ``lower`` to leave them out.
     """
-    cells = align({"lower": lower, "upper": upper}, id_col, time_col)
+    cells = align({"lower": lower, "upper": upper}, id_col, time_col, by)
     low, high = cells.arrays
     cells.require(low <= high, CROSSED)
     return cells.mean(high - low, per_target)
@@ -71,6 +75,7 @@ def pinball(
     q: float,
     *,
     per_target: bool = False,
+    by: Any = None,
     id_col: str | None = "id",
     time_col: str = "time",
 ) -> Score:
@@ -83,12 +88,12 @@ def pinball(
     truth, quantile_prediction : arrays of one shape ``(..., D)``, or long tables with the same rows
     q : float
         Level of the predicted quantile, strictly between 0 and 1.
-    per_target, id_col, time_col
+    per_target, by, id_col, time_col
         As in :func:`latentode.metrics.mse`.
 
     Returns
     -------
-    float, array ``(D,)`` or Series
+    float, or as in :func:`latentode.metrics.mse`
 
     Raises
     ------
@@ -101,7 +106,7 @@ def pinball(
     """
     if not 0 < q < 1:
         raise ValueError(f"q must lie strictly between 0 and 1, got {q!r}: write the 90 % quantile as 0.9")
-    cells = align({"truth": truth, "quantile_prediction": quantile_prediction}, id_col, time_col)
+    cells = align({"truth": truth, "quantile_prediction": quantile_prediction}, id_col, time_col, by)
     actual, quantile = cells.arrays
     error = actual - quantile
     return cells.mean(np.maximum(q * error, (q - 1) * error), per_target)

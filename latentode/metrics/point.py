@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ def mse(
     prediction: Values,
     *,
     per_target: bool = False,
+    by: Any = None,
     id_col: str | None = "id",
     time_col: str = "time",
 ) -> Score:
@@ -31,6 +33,10 @@ def mse(
         In a table every column but id and time is a target. A number stands for a constant forecast.
     per_target : bool
         One score for each target instead of one over all cells.
+    by : column name, or labels (one per row), optional
+        One score for each group of rows: ``by="id"`` is a score per series. A column named here is no target;
+        labels go by position, rows are the entries of the first axis, and a row whose label is missing is not
+        scored. See :func:`latentode.metrics.horizon_bins`.
     id_col, time_col : str
         The key columns of tables, whose values must agree in every row; ``id_col=None`` for one series
         without an id.
@@ -38,16 +44,17 @@ def mse(
     Returns
     -------
     float, or with ``per_target`` an array ``(D,)``, for tables a Series indexed by target
-        In the unit of the target, squared; NaN for a target without a scored cell.
+        In the unit of the target, squared; NaN for a target without a scored cell. With ``by`` a Series indexed
+        by group, with ``per_target`` a DataFrame (groups, targets).
 
     Raises
     ------
     DataError
         If tables differ in rows or columns.
     ValueError
-        If shapes differ, tables and arrays are mixed, or every cell is NaN.
+        If shapes differ, tables and arrays are mixed, labels do not fit the rows, or every cell is NaN.
     """
-    cells = align({"truth": truth, "prediction": prediction}, id_col, time_col)
+    cells = align({"truth": truth, "prediction": prediction}, id_col, time_col, by)
     actual, forecast = cells.arrays
     return cells.mean((actual - forecast) ** 2, per_target)
 
@@ -57,14 +64,16 @@ def rmse(
     prediction: Values,
     *,
     per_target: bool = False,
+    by: Any = None,
     id_col: str | None = "id",
     time_col: str = "time",
 ) -> Score:
     """Root of the mean squared error, in the unit of the target; arguments and errors as :func:`mse`.
 
-    Without ``per_target`` the mean below the root runs over the cells of all targets.
+    The mean below the root runs over all cells (of a group, of all targets): the score of a whole is not the mean
+    of the scores of its groups.
     """
-    return mse(truth, prediction, per_target=per_target, id_col=id_col, time_col=time_col) ** 0.5
+    return mse(truth, prediction, per_target=per_target, by=by, id_col=id_col, time_col=time_col) ** 0.5
 
 
 def mae(
@@ -72,11 +81,12 @@ def mae(
     prediction: Values,
     *,
     per_target: bool = False,
+    by: Any = None,
     id_col: str | None = "id",
     time_col: str = "time",
 ) -> Score:
     """Mean absolute error, in the unit of the target; arguments and errors as :func:`mse`."""
-    cells = align({"truth": truth, "prediction": prediction}, id_col, time_col)
+    cells = align({"truth": truth, "prediction": prediction}, id_col, time_col, by)
     actual, forecast = cells.arrays
     return cells.mean(np.abs(actual - forecast), per_target)
 
@@ -88,6 +98,7 @@ def standardised_mse(
     scale: float | ArrayLike | Mapping[Hashable, float],
     *,
     per_target: bool = False,
+    by: Any = None,
     id_col: str | None = "id",
     time_col: str = "time",
 ) -> Score:
@@ -98,7 +109,7 @@ def standardised_mse(
 
     Parameters
     ----------
-    truth, prediction, per_target, id_col, time_col
+    truth, prediction, per_target, by, id_col, time_col
         As in :func:`mse`.
     loc, scale : a number, D numbers, or a mapping or Series from target to number
         Mean and standard deviation of each target in the training rows, in the unit of the target. ``loc``
@@ -114,7 +125,7 @@ def standardised_mse(
     DataError, ValueError
         As :func:`mse`; ValueError also if a ``scale`` is not positive or does not fit the targets.
     """
-    cells = align({"truth": truth, "prediction": prediction}, id_col, time_col)
+    cells = align({"truth": truth, "prediction": prediction}, id_col, time_col, by)
     actual, forecast = cells.arrays
     centre, spread = cells.one_per_target("loc", loc), cells.one_per_target("scale", scale)
     if not np.all(spread > 0):

@@ -6,6 +6,7 @@ given or on a new pyplot figure; ``*_picture`` compose a whole Figure of 1600 x 
 
 from __future__ import annotations
 
+from latentode.plotting.calibration import plot_calibration
 from latentode.plotting.demo_pictures import channels_picture, long_series_picture, spirals_picture
 from latentode.plotting.forecast_panels import plot_forecast_panels
 from latentode.plotting.history import plot_history
@@ -14,6 +15,7 @@ from latentode.plotting.plane import plot_plane
 __all__ = [
     "channels_picture",
     "long_series_picture",
+    "plot_calibration",
     "plot_forecast_panels",
     "plot_history",
     "plot_plane",

@@ -19,6 +19,14 @@ FORECAST = "#0072B2"
 TRUTH = "#D55E00"
 GRID = "#DDDDDD"
 QUIET = "#777777"
+LINES = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+)  # where several lines are of one kind
 
 BAND_ALPHA = 0.22
 SAMPLE_ALPHA = 0.30
@@ -86,7 +94,7 @@ def enlarge_dots(legend: Legend) -> None:
             handle.set_markersize(max(handle.get_markersize(), LEGEND_MARKER))
 
 
-def figure_legend(figure: Figure, axes: Sequence[Axes]) -> None:
+def figure_legend(figure: Figure, axes: Sequence[Axes], per_row: int = 8) -> None:
     """One legend for all Axes below the lowest, where it hides no data."""
     handles, labels = legend_entries(axes)
     if labels:
@@ -94,7 +102,7 @@ def figure_legend(figure: Figure, axes: Sequence[Axes]) -> None:
             handles,
             labels,
             loc="outside lower center",
-            ncols=len(labels),
+            ncols=min(len(labels), per_row),
             frameon=False,
             fontsize=FONT_SIZE,
         )

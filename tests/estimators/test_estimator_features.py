@@ -173,3 +173,13 @@ def test_incomplete_rows_are_read_though_training_had_none(table):
         return float(np.nanmean([(filled[c] - truth[c])[new[c].isna()].pow(2).mean() for c in ("x", "y")]))
 
     assert error(0.3) < 0.8 * error(0.0)
+
+
+def test_what_was_seen_until_when(table):
+    model = small(max_epochs=1).fit(table.assign(x=table["x"].where(table["time"] > 0.5)))
+    last = table.groupby("id")["time"].max()
+    assert model.seen_until_.to_dict() == last.to_dict()
+    later = table[table["id"] < 3].assign(time=lambda df: df["time"] + 1, id=lambda df: df["id"] + 1)
+    model.update(later, max_epochs=1)
+    expected = last.to_dict() | {i + 1: max(last[i] + 1, last[i + 1]) for i in range(3)}
+    assert model.seen_until_.to_dict() == expected

@@ -1,0 +1,122 @@
+"""`cross_validate_forecasts`: what a model would have forecast at each of some past cutoffs."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from latentode.checks import OneOf, check_parameters
+from latentode.exceptions import DataError
+from latentode.model_selection.cutoffs import SHARE, in_dtype_of, read_cutoffs
+from latentode.model_selection.keys import Keys, read_times
+from latentode.model_selection.time_cut import Cut, TimeCutSplit, nothing_to_test
+
+CUTOFF = "cutoff"
+
+
+def cross_validate_forecasts(
+    model: Any,
+    df: pd.DataFrame,
+    cutoffs: Sequence[Any],
+    horizon: Any = None,
+    *,
+    refit: bool = True,
+    coverage: float = 0.9,
+) -> pd.DataFrame:
+    """Forecasts of every series from several cutoffs, beside what happened, in one long table.
+
+    At each cutoff a clone of the model learns from the rows up to it and forecasts, from the past of each series, its
+    rows in the horizon after it. The table shows how a model would have done in use, and where it fails; scores come
+    from `latentode.metrics`, for instance ``mae(table[[..., "x"]], ..., by="cutoff")``.
+
+    Parameters
+    ----------
+    model : LatentODERegressor
+        Not changed.
+    df : DataFrame
+        Long table, rows in any order.
+    cutoffs : sequence
+        Increasing times, the last ones that are known.
+    horizon : number, or duration for datetimes, optional
+        How far after each cutoff, the end included; default: all later rows.
+    refit : bool, default True
+        Whether to learn anew at each cutoff; otherwise once, from the past of the first one, and later forecasts only
+        have a longer context.
+    coverage : float in (0, 1), default 0.9
+        Of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        One row per cutoff and row of the horizon, in the order of `df`, with the columns id, time, `cutoff` and for
+        each target `<target>` (what happened), `<target>_forecast`, `<target>_lower` and `<target>_upper` (no interval
+        for categories without an order). Ids, times and targets keep their dtypes.
+
+    Raises
+    ------
+    DataError
+        When a cutoff leaves nothing to train or to forecast, or a column of the answer has the name of a key.
+    ValueError
+        When cutoffs or horizon do not fit the times.
+
+    Examples
+    --------
+    >>> from latentode import LatentODERegressor
+    >>> from latentode.datasets import make_spirals
+    >>> from latentode.model_selection import cross_validate_forecasts
+    >>> df = make_spirals(n_series=10, n_obs=20, random_state=0)
+    >>> model = LatentODERegressor(max_epochs=1, random_state=0, verbose=0)
+    >>> list(cross_validate_forecasts(model, df, cutoffs=[1.5, 2.5], horizon=1.0).columns)[:6]
+    ['id', 'time', 'cutoff', 'x', 'x_forecast', 'x_lower']
+    """
+    check_parameters(
+        "cross_validate_forecasts",
+        {"refit": refit, "coverage": coverage},
+        {"refit": (OneOf([True, False]),), "coverage": (SHARE,)},
+    )
+    id_col, time_col = model.id_col, model.time_col
+    keys, times = Keys.read(df, id_col), read_times(df, time_col)
+    named = in_dtype_of(times, read_cutoffs(cutoffs, times))
+    splitter = TimeCutSplit(cutoffs=cutoffs, horizon=horizon, id_col=id_col, time_col=time_col)
+    cuts = list(splitter.at(df, keys))
+    for cut in cuts:  # all of them, before the first training
+        if not _asked(cut, keys).any():
+            raise DataError(nothing_to_test(cut.name, horizon))
+    fitted, parts = None, []
+    for place, cut in enumerate(cuts):
+        if fitted is None or refit:
+            fitted = clone(model).fit(df[cut.past])
+        asked = _asked(cut, keys)
+        part = _forecast(fitted, df[cut.past & asked], df[cut.future & asked], coverage)
+        part.insert(2, CUTOFF, named.iloc[[place] * len(part)].array)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _asked(cut: Cut, keys: Keys) -> np.ndarray:
+    """Rows (R,) of the series that have both a past and a future."""
+    return (keys.present(cut.past) & keys.present(cut.future))[keys.codes]
+
+
+def _forecast(model: Any, context: pd.DataFrame, future: pd.DataFrame, coverage: float) -> pd.DataFrame:
+    """Truth, forecast and interval of the rows of `future`."""
+    keys: list[Hashable] = [model.id_col, model.time_col]
+    times = future[[*keys, *model.control_cols]]
+    mean, interval = model.predict(context, times), model.predict_interval(context, times, coverage)
+    columns: dict[Hashable, Any] = {}
+    for target in model.layout_.target_cols:
+        new = {target: future[target].array, f"{target}_forecast": mean[target].array}
+        for end in (f"{target}_lower", f"{target}_upper"):
+            if end in interval:
+                new[end] = interval[end].array
+        taken = [name for name in new if name in (*keys, CUTOFF, *columns)]
+        if taken or CUTOFF in keys:
+            raise DataError(
+                f"the answer needs the name {(*taken, CUTOFF)[0]!r} twice: rename that of the table"
+            )
+        columns |= new
+    return pd.concat([future[keys].reset_index(drop=True), pd.DataFrame(columns)], axis=1)
