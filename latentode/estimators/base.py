@@ -14,6 +14,7 @@ from torch import nn
 
 from latentode import plotting
 from latentode.checks import check_parameters
+from latentode.estimators.beginning import beginning_of
 from latentode.estimators.fitting import Objective, TrainingData, prepare, train
 from latentode.estimators.forecaster import Forecaster, observed_rows, ties_by_value
 from latentode.estimators.forecasts import REACH
@@ -26,7 +27,7 @@ from latentode.nn.decoders import MLPDecoder
 from latentode.nn.encoders import ENCODERS
 from latentode.nn.fields import FIELDS
 from latentode.nn.likelihoods import LIKELIHOODS, likelihood_for
-from latentode.seeding import numpy_generator, torch_generator
+from latentode.seeding import torch_generator
 from latentode.series import SeriesLoader, SeriesTable, TableLayout
 from latentode.solvers import SOLVERS
 
@@ -74,7 +75,7 @@ class SeriesEstimator(BaseEstimator):
         likelihoods = likelihood_names(self.likelihood, layout)
         check_values(table, likelihoods)
         window = window_length(self.window, layout, table)
-        rng = numpy_generator(self.random_state)
+        rng, checkpoint = beginning_of(type(self).__name__, self.get_params(deep=False), table)
         data = prepare(
             table,
             scaler=self.scaler,
@@ -112,6 +113,7 @@ class SeriesEstimator(BaseEstimator):
             callbacks=self.callbacks or (),
             verbose=self.verbose,
             rng=rng,
+            checkpoint=checkpoint,
         )
         self.layout_ = layout
         self.likelihoods_ = likelihoods
@@ -121,6 +123,7 @@ class SeriesEstimator(BaseEstimator):
         self.model_ = model.eval()
         self.history_ = pd.DataFrame(history.as_table())
         self.best_epoch_ = history.best_epoch
+        self.stop_reason_ = history.stop_reason
         self.feature_names_in_ = np.array([str(name) for name in layout.target_cols], dtype=object)
         self.n_features_in_ = len(layout.target_cols)
         self._span = window if window is not None else float(table.spans.max())

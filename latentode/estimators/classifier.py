@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -55,7 +56,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         In increasing order, as are the columns of `predict_proba`.
     classifier_ : latentode.models.classifier.ClassifyingLatentODE
         The trained torch module; `model_` is the latent ODE in it.
-    history_, layout_, time_scale_, scaler_, covariates_, likelihoods_, best_epoch_, feature_names_in_
+    history_, layout_, time_scale_, scaler_, covariates_, likelihoods_, best_epoch_, stop_reason_, feature_names_in_
         As in `LatentODERegressor`; `history_` also has the cross-entropy and the accuracy.
 
     References
@@ -122,6 +123,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         patience: int | None = None,
         scaler: str = "standard",
         callbacks: Iterable[Callback | Callable[[dict[str, Any]], bool | None]] | None = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: int = 1,
@@ -170,6 +172,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         self.patience = patience
         self.scaler = scaler
         self.callbacks = callbacks
+        self.checkpoint_dir = checkpoint_dir
         self.device = device
         self.random_state = random_state
         self.verbose = verbose

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -140,6 +141,13 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
         context, for series that drift out of the training range.
     callbacks : list, optional
         `latentode.training.Callback` objects, or functions of an epoch's record (True stops the training).
+    checkpoint_dir : path, optional
+        Folder in which the training is saved after every epoch, made where it is missing. A fit that was killed or
+        interrupted by Ctrl-C continues there when the same fit, of the same table with the same parameters, is done
+        again, and ends with the same weights as without the interruption; a fit that was finished returns them at once.
+        Each fit has a file of its own: many may share a folder, and another table or parameter begins anew (`verbose`,
+        `device` and `callbacks` may change; callbacks of your own begin anew, too). Without `random_state` the
+        saved fit is repeated as well. To begin again, delete the file or the folder.
     device : str, default "auto"
         "auto" takes a GPU where there is one; otherwise a name that torch knows.
     random_state : int, Generator, RandomState or None, default None
@@ -150,7 +158,9 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
     Attributes
     ----------
     history_ : DataFrame
-        One row per epoch: losses per observed cell, their parts, learning rate, gradient norm, seconds.
+        One row per epoch: losses per observed cell, their parts, learning rate, gradient norm, seconds. `retried`
+        counts the series that the solver could not solve at once, `restarts` how often the epoch was begun again with
+        half the learning rate.
     model_ : latentode.models.latent_ode.LatentODE
         The trained torch module.
     layout_, time_scale_, scaler_, covariates_
@@ -159,6 +169,8 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
         The likelihood of every target.
     best_epoch_ : int or None
         Epoch whose weights are kept; None without validation (the last one).
+    stop_reason_ : str or None
+        Why the training ended before `max_epochs`, such as early stopping or Ctrl-C; None where it did not.
     feature_names_in_ : array of str
         Target columns.
 
@@ -221,6 +233,7 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
         patience: int | None = None,
         scaler: str = "standard",
         callbacks: Iterable[Callback | Callable[[dict[str, Any]], bool | None]] | None = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: int = 1,
@@ -266,6 +279,7 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
         self.patience = patience
         self.scaler = scaler
         self.callbacks = callbacks
+        self.checkpoint_dir = checkpoint_dir
         self.device = device
         self.random_state = random_state
         self.verbose = verbose

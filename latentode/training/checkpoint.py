@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,24 @@ class Checkpoint:
         Made when it is missing.
     name : str
         What decides the training, as a short text: it is the name of the file and stands in it.
+
+    Attributes
+    ----------
+    saved : dict or None
+        The tree that was saved last when the file was looked at first; None where there is none, with a warning where
+        it cannot be used.
+    facts : dict
+        What is saved beside every tree, among its entries.
     """
 
     def __init__(self, folder: str | os.PathLike[str], name: str) -> None:
         self.path = Path(folder) / f"{name}{SUFFIX}"
         self.name = name
+        self.facts: Tree = {}
         self._has_warned = False
 
-    def load(self) -> Tree | None:
-        """The tree that was saved last; None where there is none, with a warning where it cannot be used."""
+    @cached_property
+    def saved(self) -> Tree | None:
         try:
             return self._read(self.path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
@@ -68,7 +78,7 @@ class Checkpoint:
         """Replace the file; the old one stays until the new one is whole and on the disk."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._replace(self._bytes(tree))
+            self._replace(self._bytes(tree | self.facts))
         except (OSError, TypeError) as error:  # TypeError: a callback's own state that JSON cannot hold
             if not self._has_warned:
                 self._has_warned = True

@@ -142,7 +142,7 @@ class Trainer:
         """
         passes = Passes(train_batches, loss, validation_batches, validation_loss or loss, names)
         parameters = _trainable(model)
-        saved = None if checkpoint is None else checkpoint.load()
+        saved = None if checkpoint is None else checkpoint.saved
         first = train_batches(1)
         state = FitState(
             model=model,

@@ -194,6 +194,7 @@ BAD = {
     "patience": (NOT_A_COUNT[:-1], "an int of at least 1, or None"),
     "scaler": (["zscore", None], "one of 'standard', 'robust', 'minmax', 'series'"),
     "callbacks": ([3, "history"], "a list of callbacks, or None"),
+    "checkpoint_dir": ([3, True, ["here"]], "a path, or None"),
     "device": ([None, 0], "a str"),
     "verbose": ([-1, "loud", None, 0.5], "an int of at least 0, or one of True, False"),
 }
