@@ -198,7 +198,7 @@ class Trainer:
             resume(saved, state, self.callbacks, sources)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             resume(fresh, state, self.callbacks, sources)
-            checkpoint.refuse(f"it does not fit: {error}")
+            checkpoint.refuse(f"it is of another model: {str(error).splitlines()[0]}")
             return fresh
         return saved
 
