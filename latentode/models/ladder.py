@@ -17,7 +17,7 @@ from latentode.solvers import Status
 FIRST_STEP = 1e-6  # model time, in which a series lasts 5 to 80: it grows tenfold per step where it may
 TIGHTER = 0.1  # of a fixed step
 LAST_STEP = 0.05  # model time; half of the step that solvers with fixed steps have by default
-IMPLICIT_STEPS = 2_000  # each costs as much as a dozen explicit ones
+IMPLICIT_STEPS = 500  # where Newton's iteration hardly converges, each costs as much as 50 explicit ones
 
 _REPAIRS = {
     Status.MAX_STEPS: "loosen rtol and atol, ask for times nearer to the observations, or try another solver",
@@ -44,11 +44,12 @@ def ladder(options: SolveOptions) -> list[Rung]:
 
     First the same solver with a smaller (first) step. Then an implicit solver at the same tolerances. An adaptive
     solver is at last replaced by fixed steps, which cross whatever stops the control of the error, and promise nothing
-    about it.
+    about it. All are differentiated as they were computed: what is stiff or diverges has no way back for the
+    continuous adjoint and for reversible solvers.
     """
-    # neither an implicit solver nor what diverges can be taken back by algebra
-    gradient = "discrete_adjoint" if options.gradient == "reversible" else options.gradient
-    patient = replace(options, step_size=None, gradient=gradient)
+    gradient = options.gradient if options.gradient == "backprop" else "discrete_adjoint"
+    options = replace(options, gradient=gradient)
+    patient = replace(options, step_size=None)
     implicit = "kvaerno3" if options.solver == "kvaerno5" else "kvaerno5"
     steps = min(options.max_steps, IMPLICIT_STEPS)
     rung = Rung(implicit, replace(patient, solver=implicit, max_steps=steps).arguments())

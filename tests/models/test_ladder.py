@@ -14,7 +14,7 @@ from latentode.exceptions import SolverError
 from latentode.models import ladder as of_ladder
 from latentode.models.ladder import InitialValues, ladder, solve_patiently
 from latentode.models.solve_options import SolveOptions
-from latentode.solvers import SOLVERS, ExplicitRK, Solution, Status
+from latentode.solvers import SOLVERS, Solution, Status
 
 TIMES = [0.5, 1.0, 2.0]
 
@@ -82,7 +82,7 @@ def test_the_others_keep_their_results_bit_for_bit(grad):
     assert (found.n_evals[[0, 2]] == alone.n_evals).all()
 
 
-@pytest.mark.parametrize("gradient", ["discrete_adjoint", "backprop", "adjoint"])
+@pytest.mark.parametrize("gradient", ["discrete_adjoint", "backprop"])
 def test_gradients_flow_through_both(gradient):
     """d/ds of s/r + (y0 - s/r) exp(-r t), summed over series and times."""
     field = Relaxation()
@@ -101,14 +101,14 @@ def test_a_failed_try_beside_a_pole_leaves_no_nan_in_the_gradients(gradient, mon
     """The series that fails is answered by the last rung; d/df of y0 / (1 - f y0 t) for the others."""
     monkeypatch.setattr(of_ladder, "LAST_STEP", 1.0)  # jumps over the pole
     field = Growth()
-    options = SolveOptions("dopri5", 1e-8, 1e-10, gradient=gradient, max_steps=300)
+    options = SolveOptions("dopri5", 1e-6, 1e-8, gradient=gradient, max_steps=60)
     problems = asked([[0.1], [1.0], [-0.5]], [0.5, 2.0])
     found = solve(field, problems, options)
     assert found.uncontrolled.tolist() == [False, True, False]
     assert found.retried.tolist() == [False, True, False]
     found.y[[0, 2]].sum().backward()
     expected = sum(y**2 * t / (1 - y * t) ** 2 for y in (0.1, -0.5) for t in (0.5, 2.0))
-    assert field.factor.grad.item() == pytest.approx(expected, rel=1e-5)
+    assert field.factor.grad.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_fixed_steps_get_smaller_ones():
@@ -194,7 +194,7 @@ def test_only_then_an_error_that_counts_series_and_names_the_repair(status, repa
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("gradient", ["discrete_adjoint", "reversible"])
+@pytest.mark.parametrize("gradient", ["adjoint", "reversible"])
 @pytest.mark.parametrize("step_size", [None, 0.1])
 def test_every_rung_of_every_solver_can_be_climbed(solver, gradient, step_size):
     """Each rung alone solves a problem that is easy: a rotation, against the matrix exponential."""
@@ -205,10 +205,7 @@ def test_every_rung_of_every_solver_can_be_climbed(solver, gradient, step_size):
     expected = [linalg.expm(turn.numpy() * t) @ problems.state[0].numpy() for t in TIMES]
     rungs = ladder(SolveOptions(solver, 1e-6, 1e-8, step_size, gradient))
     assert any(rung.arguments["solver"] != solver for rung in rungs)
-    explicit = isinstance(SOLVERS[solver], ExplicitRK) or solver == "reversible_heun"
     for rung in rungs:
-        if rung.arguments["gradient"] == "reversible" and not explicit:
-            continue  # refused in the first try
         with torch.no_grad():
             found = of_ladder.solve_ivp(
                 lambda t, y: y @ turn.T, problems.state, problems.times, t0=problems.t0, **rung.arguments
