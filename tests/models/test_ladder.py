@@ -193,17 +193,17 @@ def test_only_then_an_error_that_counts_series_and_names_the_repair(status, repa
         solve(None, asked([[float(n)] for n in range(6)]), SolveOptions(), names=["p", "q", "r"], n_samples=2)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("gradient", ["adjoint", "reversible"])
-@pytest.mark.parametrize("step_size", [None, 0.1])
-def test_every_rung_of_every_solver_can_be_climbed(solver, gradient, step_size):
+CASES = [(name, 0.1) for name in SOLVERS]
+CASES += [(name, None) for name, solver in SOLVERS.items() if solver.error_order is not None]
+
+
+@pytest.mark.parametrize(("solver", "step_size"), CASES)
+def test_every_rung_of_every_solver_can_be_climbed(solver, step_size):
     """Each rung alone solves a problem that is easy: a rotation, against the matrix exponential."""
-    if step_size is None and SOLVERS[solver].error_order is None:
-        pytest.skip("has no steps of its own")
     turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
     problems = asked([[1.0, 0.5]])
     expected = [linalg.expm(turn.numpy() * t) @ problems.state[0].numpy() for t in TIMES]
-    rungs = ladder(SolveOptions(solver, 1e-6, 1e-8, step_size, gradient))
+    rungs = ladder(SolveOptions(solver, 1e-6, 1e-8, step_size, "reversible"))
     assert any(rung.arguments["solver"] != solver for rung in rungs)
     for rung in rungs:
         with torch.no_grad():
