@@ -20,7 +20,9 @@ class LatentODEWarning(UserWarning):
 
 def warn_user(message: str) -> None:
     """A `LatentODEWarning` at the line that called into the package, however deep inside it is found out."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "latentode":
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, LatentODEWarning, stacklevel=level)
+    frames = [sys._getframe()]
+    while (caller := frames[-1].f_back) is not None:
+        frames.append(caller)
+    inside = [frame.f_globals.get("__name__", "").split(".")[0] == "latentode" for frame in frames]
+    level = len(frames) - inside[::-1].index(True)  # of the outermost: torch's decorators may lie between
+    warnings.warn(message, LatentODEWarning, stacklevel=level + 1)

@@ -20,8 +20,13 @@ from small_models import small, spirals, waves
 
 from latentode import LatentODEClassifier
 
-MOST_AT_A_TIME = 5  # epochs that a process may train before it is killed
+MOST_AT_A_TIME = 5  # epochs that a process may save before it is killed
 LONGEST_WAIT = 0.1  # seconds between an epoch's end and the kill
+
+
+def epochs_for(n_kills: int) -> int:
+    """More than all processes that are killed can train."""
+    return MOST_AT_A_TIME * n_kills + 5
 
 
 def table_of(kind: str) -> pd.DataFrame:
@@ -31,7 +36,7 @@ def table_of(kind: str) -> pd.DataFrame:
 def fitted(kind: str, **params: Any) -> Any:
     """A small model of this kind, the same in every process."""
     torch.set_num_threads(1)
-    table, common = table_of(kind), {"max_epochs": 30, "lr": 0.02}
+    table, common = table_of(kind), {"max_epochs": 10, "lr": 0.02}
     if kind == "window":
         return small(window=16.0, scaler="series", **(common | params)).fit(table)
     if kind == "classifier":
@@ -68,14 +73,15 @@ def report_to(pipe: int, most: int) -> Any:
     return report
 
 
-def killed_once(kind: str, folder: str, rng: np.random.Generator) -> bool:
+def killed_once(kind: str, folder: str, max_epochs: int, rng: np.random.Generator) -> bool:
     """Fork a fit and kill it at a random moment of a random epoch; whether it was under way."""
     epochs, wait = int(rng.integers(1, MOST_AT_A_TIME)), rng.uniform(0, LONGEST_WAIT)
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         os.close(reading)
-        fitted(kind, checkpoint_dir=folder, callbacks=[report_to(writing, MOST_AT_A_TIME)])
+        report = report_to(writing, MOST_AT_A_TIME)
+        fitted(kind, max_epochs=max_epochs, checkpoint_dir=folder, callbacks=[report])
         os._exit(0)
     os.close(writing)
     for _ in range(epochs):
@@ -87,9 +93,9 @@ def killed_once(kind: str, folder: str, rng: np.random.Generator) -> bool:
 
 
 def main(kind: str, folder: str | None = None, seed: str = "0", n_kills: str = "0") -> None:
-    rng = np.random.default_rng(int(seed))
-    kills = sum(killed_once(kind, str(folder), rng) for _ in range(int(n_kills)))
-    model = fitted(kind) if folder is None else fitted(kind, checkpoint_dir=folder)
+    rng, max_epochs = np.random.default_rng(int(seed)), epochs_for(int(n_kills))
+    kills = sum(killed_once(kind, str(folder), max_epochs, rng) for _ in range(int(n_kills)))
+    model = fitted(kind, max_epochs=max_epochs, checkpoint_dir=folder)
     print(kills, digest(kind, model))
 
 
