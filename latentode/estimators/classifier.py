@@ -180,6 +180,10 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
     def fit(self, df: pd.DataFrame, labels: Any) -> LatentODEClassifier:
         """Learn from a table of series and their labels.
 
+        Ctrl-C after the first epoch ends the training with a warning and leaves a fitted model, with the weights of the
+        best epoch so far; before that it is a KeyboardInterrupt. A loss that is not finite takes the training back to
+        the last good epoch with half the learning rate, at most three times.
+
         Parameters
         ----------
         df : DataFrame
@@ -200,6 +204,11 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
             When the table or the labels cannot be used.
         ValueError
             When a parameter is out of range.
+        NonFiniteLossError
+            When a loss is not finite after three restarts, too; with the series of the batch.
+        SolverError
+            When the dynamics of a series can be solved neither by `solver` nor by those that are tried after it, also
+            after three restarts.
         """
         self._check_parameters()
         check_frame(df)

@@ -287,6 +287,10 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
     def fit(self, df: pd.DataFrame, y: None = None) -> LatentODERegressor:
         """Learn from a table of series.
 
+        Ctrl-C after the first epoch ends the training with a warning and leaves a fitted model, with the weights of the
+        best epoch so far; before that it is a KeyboardInterrupt. A loss that is not finite takes the training back to
+        the last good epoch with half the learning rate, at most three times.
+
         Parameters
         ----------
         df : DataFrame
@@ -305,6 +309,11 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
             When the table cannot be used; the message names column, series or row.
         ValueError
             When a parameter is out of range.
+        NonFiniteLossError
+            When a loss is not finite after three restarts, too; with the series of the batch.
+        SolverError
+            When the dynamics of a series can be solved neither by `solver` nor by those that are tried after it, also
+            after three restarts.
         """
         self._check_parameters()
         if y is not None:

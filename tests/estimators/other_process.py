@@ -94,6 +94,7 @@ def killed_once(kind: str, folder: str, max_epochs: int, rng: np.random.Generato
 
 def main(kind: str, folder: str | None = None, seed: str = "0", n_kills: str = "0") -> None:
     rng, max_epochs = np.random.default_rng(int(seed)), epochs_for(int(n_kills))
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # takes seconds the first time: not in every fork
     kills = sum(killed_once(kind, str(folder), max_epochs, rng) for _ in range(int(n_kills)))
     model = fitted(kind, max_epochs=max_epochs, checkpoint_dir=folder)
     print(kills, digest(kind, model))
