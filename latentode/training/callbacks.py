@@ -237,8 +237,10 @@ class ProgressBar(Callback):
     def on_fit_end(self, state: FitState) -> None:
         if self._bar is None:
             return
-        if len(state.history) > self._bar.n:  # of epochs that another process has trained
-            self._move(len(state.history))
+        n_epochs = len(state.history)
+        if n_epochs > self._bar.n:  # another process has trained them
+            self._bar.set_description_str(f"epoch {n_epochs}/{state.max_epochs}", refresh=False)
+            self._move(n_epochs)
         bar, self._bar = self._bar, None
         if state.history.stop_reason:
             # an early stop is a finished bar, not a broken one

@@ -15,7 +15,7 @@ from torch import nn
 from training_stubs import Diary, Parts, Point
 
 from latentode.exceptions import LatentODEWarning
-from latentode.training import BestWeights, Callback, Checkpoint, EarlyStopping, Trainer
+from latentode.training import BestWeights, Callback, Checkpoint, EarlyStopping, ProgressBar, Trainer
 from latentode.training import checkpoint as of_checkpoint
 
 ZERO = torch.zeros(1, dtype=torch.float64)
@@ -117,6 +117,14 @@ def test_a_finished_training_is_returned_at_once(tmp_path, patience):
     whole, diary = fit(Checkpoint(tmp_path, "one"), patience=patience), Diary()
     assert_same(fit(Checkpoint(tmp_path, "one"), diary, patience=patience), whole)
     assert diary.calls == ["fit begins", "fit ends"]
+
+
+def test_the_bar_of_a_finished_training_is_full(tmp_path, capsys):
+    fit(Checkpoint(tmp_path, "one"))
+    fit(Checkpoint(tmp_path, "one"), ProgressBar())
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert "epoch 8/8" in last
+    assert "100%" in last
 
 
 def test_a_training_that_a_callback_stopped_is_finished(tmp_path):
