@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -35,3 +37,36 @@ def torch_generator(rng: np.random.Generator, device: torch.device | str = "cpu"
     generator = torch.Generator(device=device)
     generator.manual_seed(int(rng.integers(2**63 - 1)))
     return generator
+
+
+def generator_state(rng: np.random.Generator) -> dict[str, Any]:
+    """The state of a NumPy generator of any kind, as JSON can hold it."""
+    return _plain(rng.bit_generator.state)
+
+
+def set_generator_state(rng: np.random.Generator, state: dict[str, Any]) -> None:
+    """Put a state from `generator_state` back.
+
+    Raises
+    ------
+    ValueError
+        When it belongs to a generator of another kind.
+    """
+    rng.bit_generator.state = _restored(state)
+
+
+def _plain(state: Any) -> Any:
+    """Arrays as lists with their dtype, numbers as Python's own."""
+    if isinstance(state, dict):
+        return {name: _plain(part) for name, part in state.items()}
+    if isinstance(state, np.ndarray):
+        return {"dtype": state.dtype.str, "values": state.tolist()}
+    return state.item() if isinstance(state, np.generic) else state
+
+
+def _restored(state: Any) -> Any:
+    if not isinstance(state, dict):
+        return state
+    if set(state) == {"dtype", "values"}:
+        return np.array(state["values"], dtype=state["dtype"])
+    return {name: _restored(part) for name, part in state.items()}

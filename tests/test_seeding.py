@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
 import pytest
 import torch
 
-from latentode.seeding import numpy_generator, torch_generator
+from latentode.seeding import generator_state, numpy_generator, set_generator_state, torch_generator
 
 
 def draws(rng: np.random.Generator) -> list[float]:
@@ -75,3 +76,21 @@ def test_no_global_state_is_read_or_moved():
     numpy_generator(None).random()
     assert np.random.get_state()[1].tolist() == numpy_state  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), torch_state)
+
+
+@pytest.mark.parametrize("kind", [np.random.PCG64, np.random.MT19937, np.random.Philox, np.random.SFC64])
+def test_states_of_all_generators_survive_json(kind):
+    rng = np.random.Generator(kind(3))
+    rng.integers(5, dtype=np.int32)  # half of a 64-bit number stays behind
+    kept = json.loads(json.dumps(generator_state(rng)))
+    expected = rng.integers(2**31, size=5, dtype=np.int32).tolist()
+    other = np.random.Generator(kind(4))
+    set_generator_state(other, kept)
+    assert other.integers(2**31, size=5, dtype=np.int32).tolist() == expected
+
+
+def test_the_state_of_another_kind_of_generator_is_refused():
+    with pytest.raises(ValueError, match="state must be for a PCG64"):
+        set_generator_state(
+            np.random.default_rng(0), generator_state(np.random.Generator(np.random.SFC64(0)))
+        )

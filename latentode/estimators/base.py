@@ -17,6 +17,7 @@ from torch import nn
 
 from latentode import plotting
 from latentode.checks import check_parameters
+from latentode.estimators.beginning import beginning_of
 from latentode.estimators.blueprint import Blueprint
 from latentode.estimators.calibration import calibrate
 from latentode.estimators.fitting import Objective, Scales, TrainingData, prepare, prepare_more, train
@@ -52,6 +53,7 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
 
     history_: pd.DataFrame
     best_epoch_: int | None
+    stop_reason_: str | None
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters by name; a misspelt name is answered with the one that was probably meant."""
@@ -100,7 +102,7 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
         likelihoods = likelihood_names(self.likelihood, layout)
         check_values(table, likelihoods)
         window = window_length(self.window, layout, table)
-        rng = numpy_generator(self.random_state)
+        rng, checkpoint = beginning_of(type(self).__name__, self.get_params(deep=False), table)
         data = prepare(
             table,
             scaler=self.scaler,
@@ -130,7 +132,7 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
         generator = torch_generator(rng)
         model = learned.blueprint.build(generator)
         trained = around(model, generator)
-        history = self._train(learned, model, trained, data, rng)
+        history = self._train(learned, model, trained, data, rng, checkpoint=checkpoint)
         self._adopt(learned, model)
         self._keep_history(history)
         if calibrated and data.held_out is not None:
@@ -234,6 +236,7 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
         more = pd.DataFrame(history.as_table())
         more["epoch"] += before
         self.history_ = pd.concat([self.history_, more], ignore_index=True)
+        self.stop_reason_ = history.stop_reason
         if history.best_epoch is not None:
             self.best_epoch_ = before + history.best_epoch
 
@@ -260,6 +263,7 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
     def _keep_history(self, history: History) -> None:
         self.history_ = pd.DataFrame(history.as_table())
         self.best_epoch_ = history.best_epoch
+        self.stop_reason_ = history.stop_reason
 
     def _blueprint(self, layout: TableLayout, likelihoods: dict[Any, str], data: TrainingData) -> Blueprint:
         n_categories = [len(layout.categories.get(name, (0, 1))) for name in layout.target_cols]

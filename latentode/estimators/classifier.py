@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -59,7 +60,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         In increasing order, as are the columns of `predict_proba`.
     classifier_ : latentode.models.classifier.ClassifyingLatentODE
         The trained torch module; `model_` is the latent ODE in it.
-    history_, layout_, time_scale_, scaler_, covariates_, likelihoods_, best_epoch_, feature_names_in_
+    history_, layout_, time_scale_, scaler_, covariates_, likelihoods_, best_epoch_, stop_reason_, feature_names_in_
         As in `LatentODERegressor`; `history_` also has the cross-entropy and the accuracy.
 
     References
@@ -130,6 +131,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         patience: int | None = None,
         scaler: str = "standard",
         callbacks: Iterable[Callback | Callable[[dict[str, Any]], bool | None]] | None = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: int = 1,
@@ -179,12 +181,17 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         self.patience = patience
         self.scaler = scaler
         self.callbacks = callbacks
+        self.checkpoint_dir = checkpoint_dir
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
 
     def fit(self, df: pd.DataFrame, labels: Any) -> LatentODEClassifier:
         """Learn from a table of series and their labels.
+
+        Ctrl-C after the first epoch ends the training with a warning and leaves a fitted model, with the weights of the
+        best epoch so far; before that it is a KeyboardInterrupt. A loss that is not finite takes the training back to
+        the last good epoch with half the learning rate, at most three times.
 
         Parameters
         ----------
@@ -206,6 +213,11 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
             When the table or the labels cannot be used.
         ValueError
             When a parameter is out of range.
+        NonFiniteLossError
+            When a loss is not finite after three restarts, too; with the series of the batch.
+        SolverError
+            When the dynamics of a series can be solved neither by `solver` nor by those that are tried after it, also
+            after three restarts.
         """
         self._check_parameters()
         check_frame(df)

@@ -13,7 +13,7 @@ from torch import Tensor
 from latentode.exceptions import DataError, SolverError
 from latentode.models.latent_ode import LossOptions
 from latentode.nn.likelihoods import TargetFacts
-from latentode.seeding import torch_generator
+from latentode.seeding import generator_state, set_generator_state, torch_generator
 from latentode.series import (
     CovariateScaler,
     SeriesBatch,
@@ -33,6 +33,7 @@ from latentode.training import (
     KL_SCHEDULES,
     BestWeights,
     Callback,
+    Checkpoint,
     EarlyStopping,
     History,
     ProgressBar,
@@ -187,8 +188,21 @@ class BatchModel(Protocol):
     """A model with a loss per batch of pieces, such as `LatentODE`."""
 
     def loss(
-        self, piece: Piece, *, generator: torch.Generator, options: LossOptions, kl_weight: float
+        self,
+        piece: Piece,
+        *,
+        generator: torch.Generator,
+        options: LossOptions,
+        kl_weight: float,
+        names: Sequence[object] | None,
     ) -> LossParts: ...
+
+
+class NamedBatch(NamedTuple):
+    """Series with their ids, which errors name."""
+
+    ids: list[Hashable]
+    series: SeriesBatch
 
 
 @dataclass(frozen=True)
@@ -217,10 +231,12 @@ class Objective:
     device: torch.device
 
     def __call__(
-        self, batch: SeriesBatch, kl_weight: float, generator: torch.Generator, longest: float = 1.0
+        self, batch: NamedBatch, kl_weight: float, generator: torch.Generator, longest: float = 1.0
     ) -> LossParts:
-        piece = self.piece(batch, generator, longest)
-        return self.model.loss(piece, generator=generator, options=self.options, kl_weight=kl_weight)
+        piece = self.piece(batch.series, generator, longest)
+        return self.model.loss(
+            piece, generator=generator, options=self.options, kl_weight=kl_weight, names=batch.ids
+        )
 
     def piece(self, batch: SeriesBatch, generator: torch.Generator, longest: float = 1.0) -> Piece:
         """Context and target of every series, as the model reads them."""
@@ -242,13 +258,15 @@ class Batches:
         self, table: SeriesTable, batch_size: int, window: float | None, rng: np.random.Generator
     ) -> None:
         self.table, self.batch_size, self.window, self.rng = table, batch_size, window, rng
-        self._loader = self._next_loader()
+        self._draw()
 
-    def _next_loader(self) -> SeriesLoader:
-        if self.window is None:
-            return SeriesLoader(self.table, self.batch_size, rng=self.rng)
-        windows = draw_windows(self.table, self.window, self.rng, self._windows_per_series())
-        return SeriesLoader(windows, self.batch_size, rng=self.rng)
+    def _draw(self) -> None:
+        """The series of the next epoch, and what they were drawn from."""
+        self._drawn_from = generator_state(self.rng)
+        self._series = self.table
+        if self.window is not None:
+            self._series = draw_windows(self.table, self.window, self.rng, self._windows_per_series())
+        self._loader = SeriesLoader(self._series, self.batch_size, rng=self.rng)
 
     def _windows_per_series(self) -> int:
         """Twice as many windows as cover the longest series, and at least one batch of them."""
@@ -259,11 +277,34 @@ class Batches:
     def __len__(self) -> int:
         return len(self._loader)
 
-    def __iter__(self) -> Iterator[SeriesBatch]:
-        for _, batch in self._loader:
-            yield batch
+    def __iter__(self) -> Iterator[NamedBatch]:
+        for index, batch in self._loader:
+            yield NamedBatch(self._series.ids[index].tolist(), batch)
         if self.window is not None:
-            self._loader = self._next_loader()
+            self._draw()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the generator stands, and where it stood before it drew the windows that come next."""
+        return {"drawn_from": self._drawn_from, "now": generator_state(self.rng)}
+
+    def load_state_dict(self, tree: dict[str, Any]) -> None:
+        set_generator_state(self.rng, tree["drawn_from"])
+        if self.window is not None:
+            self._draw()
+        set_generator_state(self.rng, tree["now"])
+
+
+@dataclass(frozen=True)
+class TorchDraws:
+    """A torch generator as a source whose state can be kept."""
+
+    generator: torch.Generator
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": self.generator.get_state()}
+
+    def load_state_dict(self, tree: dict[str, Any]) -> None:
+        self.generator.set_state(tree["state"])
 
 
 def train(
@@ -282,11 +323,12 @@ def train(
     kl_weight: float,
     piece_warmup: float,
     rng: np.random.Generator,
+    checkpoint: Checkpoint | None = None,
 ) -> History:
     """Train `objective.model` in place; the best weights of the validation stay.
 
     Every validation pass cuts the same pieces and draws the same posterior samples, with the full weight of the
-    KL term, so that its losses can be compared.
+    KL term, so that its losses can be compared. With a checkpoint, a training that was interrupted is continued.
 
     Raises
     ------
@@ -298,15 +340,14 @@ def train(
     epochs = max_epochs or max(1, round(DEFAULT_STEPS / len(batches)))
     fixed = None if data.validation is None else _FixedPasses(data, batch_size, validation_seed)
 
-    def loss(batch: SeriesBatch, epoch: int) -> LossParts:
+    def loss(batch: NamedBatch, epoch: int) -> LossParts:
         weight = kl_weight * KL_SCHEDULES[kl_schedule]((epoch - 1) / max(epochs - 1, 1), kl_warmup)
         longest = linear(epoch - 1, piece_warmup * epochs, start=SHORTEST_PIECE)
         found = objective(batch, weight, generator, longest)
-        return Scheduled(
-            found.total, {**found.parts, "kl_weight": weight, "longest_piece": longest}, found.weight
-        )
+        parts = {**found.parts, "kl_weight": weight, "longest_piece": longest}
+        return Scheduled(found.total, parts, found.weight, found.counts)
 
-    def validation_loss(batch: SeriesBatch, epoch: int) -> LossParts:
+    def validation_loss(batch: NamedBatch, epoch: int) -> LossParts:
         assert fixed is not None
         return objective(batch, kl_weight, fixed.generator)
 
@@ -323,6 +364,9 @@ def train(
             loss=loss,
             validation_batches=fixed,
             validation_loss=validation_loss,
+            names=lambda batch: batch.ids,
+            sources=[batches, TorchDraws(generator)],
+            checkpoint=checkpoint,
         )
     except SolverError as error:
         raise SolverError(
@@ -336,6 +380,7 @@ class Scheduled(NamedTuple):
     total: Tensor
     parts: Mapping[str, float | Tensor]
     weight: float | Tensor
+    counts: Mapping[str, int | Tensor]
 
 
 class _FixedPasses:
@@ -345,11 +390,12 @@ class _FixedPasses:
         assert data.validation is not None
         table, rng = data.validation, np.random.default_rng(seed)
         windows = table if data.window is None else draw_windows(table, data.window, rng)
+        self._series = windows
         self._loader = SeriesLoader(windows, batch_size, shuffle=False)
         self._seed = seed
         self.generator = torch.Generator()
 
-    def __call__(self) -> Iterator[SeriesBatch]:
+    def __call__(self) -> Iterator[NamedBatch]:
         self.generator.manual_seed(self._seed)
-        for _, batch in self._loader:
-            yield batch
+        for index, batch in self._loader:
+            yield NamedBatch(self._series.ids[index].tolist(), batch)

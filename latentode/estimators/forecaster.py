@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latentode.exceptions import warn_user
 from latentode.models.latent_ode import LatentODE, inputs_of
 from latentode.nn.normal import Normal
 from latentode.series import (
@@ -23,6 +24,7 @@ from latentode.series import (
     cut_pieces,
     scale_table,
 )
+from latentode.training.non_finite import listed
 
 BOUNDARY = (
     1e-9  # of a part: a row at the border of two belongs to the earlier one, whatever units round it to
@@ -113,7 +115,7 @@ class Forecaster:
         contexts, first = self._contexts(table)
         asked, of_context, positions = self._assign(contexts, first, queries)
         source = BatchSource(contexts)
-        found, rows = [], []
+        found, rows, unsure = [], [], []
         for index in self._batches(asked, noise(positions[:1])):
             piece = anchored(cut_pieces(source.batch(of_context[index]).to(self.device), "all"), self.anchor)
             affine = self.scaler.affine(piece.context)
@@ -123,11 +125,15 @@ class Forecaster:
             since = torch.as_tensor(asked.times[row], device=self.device) - piece.origin[:, None]
             inputs = inputs_of(piece.context, piece.origin)
             names = asked.ids[index].tolist()
-            z = self.model.trajectory(posterior.sample(eps), since, piece.origin, inputs, names).z
-            prediction = Prediction(z, self.model.decoder(z), affine, torch.as_tensor(asked.rows[row]))
+            solved = self.model.trajectory(posterior.sample(eps), since, piece.origin, inputs, names)
+            unsure += [name for name, so in zip(names, solved.uncontrolled.tolist()) if so]
+            prediction = Prediction(
+                solved.z, self.model.decoder(solved.z), affine, torch.as_tensor(asked.rows[row])
+            )
             answer = readout(self.model, prediction).cpu().double().numpy()  # (..., n, Q, D)
             found.append(answer[..., valid, :])
             rows.append(_rows(asked, index))
+        _warn_of_unsure(unsure)
         return _in_order(found, rows, asked.n_rows)
 
     def _contexts(self, table: SeriesTable) -> tuple[SeriesTable, NDArray[np.int64]]:
@@ -218,6 +224,16 @@ def ties_by_value(table: SeriesTable) -> SeriesTable:
     values = table.values if table.errors is None else np.concatenate([table.values, table.errors], axis=1)
     order[among] = among[np.lexsort((*values[among].T[::-1], moment[among]))]
     return table.with_rows(order, table.offsets)
+
+
+def _warn_of_unsure(names: list[Hashable]) -> None:
+    """Say which answers only fixed steps could give."""
+    series = list(dict.fromkeys(names))
+    if series:
+        warn_user(
+            f"the differential equation of series {listed(series)} could be solved only with fixed steps, whose error "
+            "is not known: do not trust these answers far from the observations; training with a smaller lr may help"
+        )
 
 
 def _first_row(table: SeriesTable) -> SeriesTable:

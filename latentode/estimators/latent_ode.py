@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -151,6 +152,13 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
         the better: `validation_fraction=0.2`. Counts and classes stay as they are.
     callbacks : list, optional
         `latentode.training.Callback` objects, or functions of an epoch's record (True stops the training).
+    checkpoint_dir : path, optional
+        Folder in which the training is saved after every epoch, made where it is missing. A fit that was killed or
+        interrupted by Ctrl-C continues there when the same fit, of the same table with the same parameters, is done
+        again, and ends with the same weights as without the interruption; a fit that was finished returns them at once.
+        Each fit has a file of its own: many may share a folder, and another table or parameter begins anew (`verbose`,
+        `device` and `callbacks` may change; callbacks of your own begin anew, too). Without `random_state` the
+        saved fit is repeated as well. To begin again, delete the file or the folder.
     device : str, default "auto"
         "auto" takes a GPU where there is one; otherwise a name that torch knows.
     random_state : int, Generator, RandomState or None, default None
@@ -161,7 +169,9 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
     Attributes
     ----------
     history_ : DataFrame
-        One row per epoch: losses per observed cell, their parts, learning rate, gradient norm, seconds.
+        One row per epoch: losses per observed cell, their parts, learning rate, gradient norm, seconds. `retried`
+        counts the series that the solver could not solve at once, `restarts` how often the epoch was begun again with
+        half the learning rate.
     model_ : latentode.models.latent_ode.LatentODE
         The trained torch module.
     layout_, time_scale_, scaler_, covariates_
@@ -170,6 +180,8 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
         The likelihood of every target.
     best_epoch_ : int or None
         Epoch whose weights are kept; None without validation (the last one).
+    stop_reason_ : str or None
+        Why the training ended before `max_epochs`, such as early stopping or Ctrl-C; None where it did not.
     feature_names_in_ : array of str
         Target columns.
     seen_until_ : Series
@@ -239,6 +251,7 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
         scaler: str = "standard",
         calibrate: bool = False,
         callbacks: Iterable[Callback | Callable[[dict[str, Any]], bool | None]] | None = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: int = 1,
@@ -286,12 +299,17 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
         self.scaler = scaler
         self.calibrate = calibrate
         self.callbacks = callbacks
+        self.checkpoint_dir = checkpoint_dir
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
 
     def fit(self, df: pd.DataFrame, y: None = None) -> LatentODERegressor:
         """Learn from a table of series.
+
+        Ctrl-C after the first epoch ends the training with a warning and leaves a fitted model, with the weights of the
+        best epoch so far; before that it is a KeyboardInterrupt. A loss that is not finite takes the training back to
+        the last good epoch with half the learning rate, at most three times.
 
         Parameters
         ----------
@@ -311,6 +329,11 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
             When the table cannot be used; the message names column, series or row.
         ValueError
             When a parameter is out of range.
+        NonFiniteLossError
+            When a loss is not finite after three restarts, too; with the series of the batch.
+        SolverError
+            When the dynamics of a series can be solved neither by `solver` nor by those that are tried after it, also
+            after three restarts.
         """
         self._check_parameters()
         if y is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import wraps
 from numbers import Real
@@ -118,6 +119,7 @@ _COLUMN = That(lambda value: isinstance(value, Hashable) and value is not None, 
 _NAMES = That(lambda value: isinstance(value, (list, tuple, pd.Index, np.ndarray)), "a list of column names")
 _MAPPING = That(lambda value: isinstance(value, Mapping), "a mapping from target to name")
 _MODULE = That(lambda value: isinstance(value, nn.Module), "an nn.Module")
+_PATH = That(lambda value: isinstance(value, (str, os.PathLike)), "a path")
 _POSITIVE = Number(0, open_low=True)
 _OPEN_UNIT = Number(0, 1, open_low=True, open_high=True)
 _CALLBACKS = That(
@@ -171,6 +173,7 @@ CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
     "scaler": (OneOf(SCALERS),),
     "calibrate": (OneOf([True, False]),),
     "callbacks": (_CALLBACKS, _NONE),
+    "checkpoint_dir": (_PATH, _NONE),
     "device": (_STRING,),
     "random_state": (_ANY,),  # `numpy_generator` refuses what is none
     "verbose": (Whole(0), OneOf([True, False])),

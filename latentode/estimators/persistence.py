@@ -50,6 +50,7 @@ class PersistenceMixin:
     model_: LatentODE
     history_: pd.DataFrame
     best_epoch_: int | None
+    stop_reason_: str | None
     _learned: Learned
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -94,6 +95,7 @@ class PersistenceMixin:
             learned=self._learned,
             history=self.history_,
             best_epoch=self.best_epoch_,
+            stop_reason=self.stop_reason_,
             parts={name: getattr(self, name).state() for name in self._learned_parts if hasattr(self, name)},
             readout=self._readout_state(),
         )
@@ -184,7 +186,11 @@ class PersistenceMixin:
         module.to(device).eval()
         self._adopt(learned, model)  # type: ignore[attr-defined]
         self._adopt_module(module, saved.readout)
-        self.history_, self.best_epoch_ = saved.history, saved.best_epoch
+        self.history_, self.best_epoch_, self.stop_reason_ = (
+            saved.history,
+            saved.best_epoch,
+            saved.stop_reason,
+        )
         for name, state in saved.parts.items():
             setattr(self, name, self._learned_parts[name].from_state(state))
 

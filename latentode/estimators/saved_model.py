@@ -40,6 +40,7 @@ class SavedModel:
         Own parts still None.
     history : DataFrame
     best_epoch : int or None
+    stop_reason : str or None
     parts : dict
         States of further learned parts, by attribute.
     readout : dict
@@ -51,6 +52,7 @@ class SavedModel:
     learned: Learned
     history: pd.DataFrame
     best_epoch: int | None
+    stop_reason: str | None
     parts: dict[str, Any]
     readout: dict[str, Any]
 
@@ -76,6 +78,7 @@ class SavedModel:
             "learned": self.learned.state(),
             "history": columns,
             "best_epoch": self.best_epoch,
+            "stop_reason": self.stop_reason,
             "metrics": self._metrics(),
             "parts": self.parts,
             "readout": self.readout,
@@ -107,6 +110,8 @@ class SavedModel:
         best_epoch = header["best_epoch"]
         if best_epoch is not None and not Whole(1).allows(best_epoch):
             raise ValueError("best_epoch is no epoch")
+        if not isinstance(header["stop_reason"], (str, type(None))):
+            raise ValueError("stop_reason is no text")
         if not isinstance(header["parts"], dict) or not isinstance(header["readout"], dict):
             raise ValueError("parts and readout must be objects")
         return cls(
@@ -115,6 +120,7 @@ class SavedModel:
             learned=learned,
             history=_history_together(header["history"], stored.tensors),
             best_epoch=best_epoch,
+            stop_reason=header["stop_reason"],
             parts=header["parts"],
             readout=header["readout"],
         )
@@ -145,9 +151,9 @@ def upgraded(stored: Stored) -> Stored:
 
 
 def _from_1(stored: Stored) -> Stored:
-    """Models of version 1 were neither calibrated nor fitted on arrays."""
+    """Models of version 1 were neither calibrated nor fitted on arrays, and forgot why their training ended."""
     learned = {**stored.header["learned"], "calibration": None, "arrays": None}
-    return Stored(stored.tensors, {**stored.header, "learned": learned})
+    return Stored(stored.tensors, {**stored.header, "learned": learned, "stop_reason": None})
 
 
 # From each earlier version to the next; a version that no entry begins at is no longer read.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -56,15 +58,21 @@ class ClassifyingLatentODE(nn.Module):
         self.per_row = per_row
 
     def loss(
-        self, piece: Piece, *, generator: torch.Generator, options: LossOptions, kl_weight: float
+        self,
+        piece: Piece,
+        *,
+        generator: torch.Generator,
+        options: LossOptions,
+        kl_weight: float,
+        names: Sequence[object] | None = None,
     ) -> LatentODELoss:
         """The loss of the latent ODE plus the weighted mean cross-entropy of the labels of the batch."""
-        passage = self.model.passage(piece, options, generator)
+        passage = self.model.passage(piece, options, generator, names)
         bound = self.model.loss_of(passage, piece.target, options, kl_weight)
         logits = self.head(passage.trajectory.z if self.per_row else passage.z0)  # (K, N, (T,) C)
         entropy, accuracy = self._scores(logits, piece.target)
         parts = {**bound.parts, "cross_entropy": entropy.detach(), "accuracy": accuracy}
-        return LatentODELoss(bound.total + self.label_weight * entropy, parts, bound.weight)
+        return LatentODELoss(bound.total + self.label_weight * entropy, parts, bound.weight, bound.counts)
 
     def _scores(self, logits: Tensor, batch: SeriesBatch) -> tuple[Tensor, Tensor]:
         """Weighted mean cross-entropy, over the posterior samples too, and the share of right labels; 0 without any."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,36 +12,18 @@ from torch import Tensor, nn
 from latentode.exceptions import SolverError
 from latentode.models.dynamics import Dynamics
 from latentode.models.elbo import active_dims, elbo, free_bits_kl
+from latentode.models.ladder import InitialValues, solve_patiently
 from latentode.models.regularisation import penalties
+from latentode.models.solve_options import MAX_STEPS as MAX_STEPS
+from latentode.models.solve_options import SolveOptions
 from latentode.nn.inputs import Inputs
 from latentode.nn.likelihoods import Likelihood
 from latentode.nn.normal import Normal
 from latentode.nn.point_process import Intensity, poisson_log_lik
 from latentode.series.batch import SeriesBatch
 from latentode.series.split import Piece
-from latentode.solve import solve_ivp
-from latentode.solvers import Solution
 
-MAX_STEPS = 10_000
 PENALTY_TIMES = 4  # random times per series and step at which the dynamics are penalised
-
-
-@dataclass(frozen=True)
-class SolveOptions:
-    """How the latent differential equation is solved; `solve_ivp`'s arguments of the same names.
-
-    `step_size` is in model time; None for adaptive solvers.
-    """
-
-    solver: str = "dopri5"
-    rtol: float = 1e-3
-    atol: float = 1e-4
-    step_size: float | None = None
-    gradient: str = "discrete_adjoint"
-    max_steps: int = MAX_STEPS
-
-    def arguments(self) -> dict[str, Any]:
-        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -69,19 +51,24 @@ BOUND_ALONE = LossOptions()
 
 class Trajectory(NamedTuple):
     """Latent states (K, N, T, L) at the query times, expected events since the origin (K, N, T, E) where the model has
-    an intensity, and evaluations of the field per series (N,)."""
+    an intensity, and evaluations of the field per series (N,). Then, (N,) bool, which series were solved in a second
+    try, and which of them by fixed steps alone, with an error that nobody controlled."""
 
     z: Tensor
     expected_events: Tensor | None
     n_evals: Tensor
+    retried: Tensor
+    uncontrolled: Tensor
 
 
 class LatentODELoss(NamedTuple):
-    """Loss of one batch per observed target cell, its parts for the history, and the number of these cells."""
+    """Loss of one batch per observed target cell, its parts for the history, the number of these cells, and how many
+    series were solved in a second try."""
 
     total: Tensor
     parts: Mapping[str, Tensor]
     weight: Tensor
+    counts: Mapping[str, Tensor]
 
 
 class Passage(NamedTuple):
@@ -179,13 +166,15 @@ class LatentODE(nn.Module):
         Raises
         ------
         SolverError
-            When a series cannot be solved.
+            When a series cannot be solved, not even by the `ladder` of solvers that are tried in turn.
         """
         n_samples, n_series, latent_dim = z0.shape
         start = origin if getattr(self.field, "time_dependent", False) else torch.zeros_like(origin)
         flow = getattr(self.field, "flow", None)
         if flow is not None and self.intensity is None:
-            return Trajectory(_finite(flow(z0, times, inputs, start), names), None, times.new_zeros(n_series))
+            never = torch.zeros(n_series, dtype=torch.bool, device=times.device)
+            states = _finite(flow(z0, times, inputs, start), names)
+            return Trajectory(states, None, times.new_zeros(n_series), never, never)
         dynamics = Dynamics(
             self.field,
             latent_dim,
@@ -193,21 +182,26 @@ class LatentODE(nn.Module):
             None if inputs is None else replace(inputs, origin=inputs.origin - start),
         )
         plain = inputs is None and self.intensity is None
-        solution = solve_ivp(
+        solved = solve_patiently(
             self.field if plain else dynamics,
-            z0.flatten(0, 1) if plain else dynamics.first_state(z0),
-            (times + start[:, None]).repeat(n_samples, 1),
-            t0=start.repeat(n_samples),
+            InitialValues(
+                z0.flatten(0, 1) if plain else dynamics.first_state(z0),
+                start.repeat(n_samples),
+                (times + start[:, None]).repeat(n_samples, 1),
+            ),
+            self.options,
             params=None if plain else dynamics.parameters(),
-            throw=False,
-            **self.options.arguments(),
+            names=names,
+            n_samples=n_samples,
         )
-        if bool((solution.status > 0).any()):
-            _worst_sample(solution, n_samples).raise_for_status(names)
-        states = solution.y.reshape(n_samples, n_series, times.shape[1], -1)
-        n_evals = solution.stats["n_evals"].reshape(n_samples, n_series).double().mean(0)
+        states = solved.y.reshape(n_samples, n_series, times.shape[1], -1)
+        n_evals = solved.n_evals.reshape(n_samples, n_series).double().mean(0)
+        retried, uncontrolled = (
+            of_problems.reshape(n_samples, n_series).any(0)
+            for of_problems in (solved.retried, solved.uncontrolled)
+        )
         events = None if self.intensity is None else states[..., latent_dim:-1]
-        return Trajectory(states[..., :latent_dim], events, n_evals)
+        return Trajectory(states[..., :latent_dim], events, n_evals, retried, uncontrolled)
 
     def forward(
         self,
@@ -221,7 +215,13 @@ class LatentODE(nn.Module):
         """Likelihood parameters (K, N, T, n_out) at the query times, for standard normal `eps` (K, N or 1, L)."""
         return self.decoder(self.trajectory(posterior.sample(eps), times, origin, inputs, names).z)
 
-    def passage(self, piece: Piece, options: LossOptions, generator: torch.Generator) -> Passage:
+    def passage(
+        self,
+        piece: Piece,
+        options: LossOptions,
+        generator: torch.Generator,
+        names: Sequence[object] | None = None,
+    ) -> Passage:
         """Encode the context, draw states, carry them to the target rows, and score those."""
         target = piece.target
         inputs = inputs_of(target, piece.origin)
@@ -231,7 +231,7 @@ class LatentODE(nn.Module):
         z0 = posterior.sample(eps.to(posterior.mean.device))
         regularised = options.kinetic > 0 or options.jacobian > 0
         times = [target.times, _random_times(target, generator)] if regularised else [target.times]
-        solved = self.trajectory(z0, torch.cat(times, dim=1), piece.origin, inputs)
+        solved = self.trajectory(z0, torch.cat(times, dim=1), piece.origin, inputs, names)
         n_rows = target.times.shape[1]
         at_rows = solved._replace(z=solved.z[:, :, :n_rows])
         if solved.expected_events is not None:
@@ -253,14 +253,15 @@ class LatentODE(nn.Module):
         generator: torch.Generator,
         options: LossOptions = BOUND_ALONE,
         kl_weight: float = 1.0,
+        names: Sequence[object] | None = None,
     ) -> LatentODELoss:
         """Minus the bound on the log evidence of the targets given that the posterior sees the contexts.
 
         The sum over series is divided by one number, the observed target cells of the batch, so that the size of
         gradients does not depend on how much was observed. K = 1 is the ELBO with its KL in closed form, K > 1 the
-        importance-weighted bound. Penalties on the dynamics come on top.
+        importance-weighted bound. Penalties on the dynamics come on top. `names` are those of the series, for errors.
         """
-        return self.loss_of(self.passage(piece, options, generator), piece.target, options, kl_weight)
+        return self.loss_of(self.passage(piece, options, generator, names), piece.target, options, kl_weight)
 
     def loss_of(
         self, passage: Passage, target: SeriesBatch, options: LossOptions, kl_weight: float
@@ -284,7 +285,7 @@ class LatentODE(nn.Module):
             "n_evals": passage.trajectory.n_evals.mean(),
             **{name: value.detach() for name, value in passage.penalties.items()},
         }
-        return LatentODELoss(total, parts, cells)
+        return LatentODELoss(total, parts, cells, {"retried": passage.trajectory.retried.sum()})
 
     def _event_log_lik(self, at_rows: Trajectory, target: SeriesBatch) -> Tensor:
         """Log likelihood (K, N) of the times of the rows after the first one of each series."""
@@ -322,14 +323,6 @@ class LatentODE(nn.Module):
         return penalties(
             self.field, t.to(z.dtype), z.reshape(-1, latent_dim), at, generator, jacobian=jacobian
         )
-
-
-def _worst_sample(solution: Solution, n_samples: int) -> Solution:
-    """Of each series (N,) the sample that failed, if one did, so that a message counts series and not samples."""
-    status = solution.status.reshape(n_samples, -1)
-    worst = status.argmax(dim=0, keepdim=True)
-    reached = solution.t_reached.reshape(n_samples, -1).gather(0, worst)[0]
-    return replace(solution, status=status.gather(0, worst)[0], t_reached=reached)
 
 
 def _finite(z: Tensor, names: Sequence[object] | None) -> Tensor:

@@ -35,6 +35,12 @@ class FitState:
         Optimiser steps taken.
     batch_loss : float
         Loss of that batch.
+    lr_factor : float
+        Factor of the learning rate: 1, and half as much after every restart.
+    restarts : int
+        How often the training went back to the last good epoch because a loss was not finite.
+    stopped : bool
+        Whether a callback has stopped the training.
     optimiser : torch.optim.Optimizer
         There from the first batch on, not yet when the training begins.
     """
@@ -48,6 +54,9 @@ class FitState:
     batch: int = 0
     step: int = 0
     batch_loss: float = math.nan
+    lr_factor: float = 1.0
+    restarts: int = 0
+    stopped: bool = False
     optimiser: torch.optim.Optimizer = field(init=False, repr=False)
 
 
@@ -55,7 +64,8 @@ class Callback:
     """Base of all callbacks; override what you need.
 
     `on_fit_end` is also called when the training ends by an exception or by Ctrl-C. A callback may serve
-    several trainings, one after the other: `on_fit_begin` starts it afresh.
+    several trainings, one after the other: `on_fit_begin` starts it afresh. A training that is continued from a
+    checkpoint begins anew for it, unless it tells its state by `state_dict` and takes it back.
     """
 
     def on_fit_begin(self, state: FitState) -> None:
@@ -70,6 +80,13 @@ class Callback:
 
     def on_fit_end(self, state: FitState) -> None:
         """When the training is over, however it ended."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has to remember when a training goes back or is continued: tensors, and what JSON can hold."""
+        return {}
+
+    def load_state_dict(self, tree: dict[str, Any]) -> None:
+        """Remember that again; not called for an empty one."""
 
 
 class EpochFunction(Callback):
@@ -136,6 +153,12 @@ class EarlyStopping(Callback):
         state.history.stop_reason = f"no better validation loss for {self.patience} epochs"
         return True
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self._best, "waited": self._waited}
+
+    def load_state_dict(self, tree: dict[str, Any]) -> None:
+        self._best, self._waited = tree["best"], tree["waited"]
+
 
 class BestWeights(Callback):
     """Keep the weights of the epoch with the lowest validation loss and put them back at the end.
@@ -163,6 +186,12 @@ class BestWeights(Callback):
             state.model.load_state_dict(self._weights)
         # a training that fails before it begins must not bring back the weights of this one
         self._weights = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"loss": self._loss, "weights": self._weights}
+
+    def load_state_dict(self, tree: dict[str, Any]) -> None:
+        self._loss, self._weights = tree["loss"], tree["weights"]
 
 
 class ProgressBar(Callback):
@@ -208,6 +237,10 @@ class ProgressBar(Callback):
     def on_fit_end(self, state: FitState) -> None:
         if self._bar is None:
             return
+        n_epochs = len(state.history)
+        if n_epochs > self._bar.n:  # another process has trained them
+            self._bar.set_description_str(f"epoch {n_epochs}/{state.max_epochs}", refresh=False)
+            self._move(n_epochs)
         bar, self._bar = self._bar, None
         if state.history.stop_reason:
             # an early stop is a finished bar, not a broken one

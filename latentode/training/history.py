@@ -14,7 +14,8 @@ class History:
 
     A record is a flat dict: `epoch` (from 1), `train_loss` and `train_<part>`, `validation_loss` and
     `validation_<part>` (only where there are validation batches), `learning_rate` (of the last step),
-    `gradient_norm` (mean over the steps, before clipping) and `seconds` (wall clock, with validation).
+    `gradient_norm` (mean over the steps, before clipping), `restarts` (how often the epoch was begun again, with half
+    the learning rate, because a loss was not finite) and `seconds` (wall clock, with validation and restarts).
 
     Attributes
     ----------
@@ -39,6 +40,11 @@ class History:
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self.records)
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether Ctrl-C ended the training."""
+        return (self.stop_reason or "").startswith("interrupted by Ctrl-C")
 
     @property
     def best_epoch(self) -> int | None:

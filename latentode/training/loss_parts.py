@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class LossParts(Protocol):
-    """Loss of one batch: any object with these three attributes, such as a NamedTuple of the model's own.
+    """Loss of one batch: any object with these four attributes, such as a NamedTuple of the model's own.
 
     Attributes
     ----------
@@ -19,6 +19,8 @@ class LossParts(Protocol):
         Figures for the history, also means over the batch; `"loss"` is the name of the total.
     weight : float or scalar Tensor
         What the mean was taken over (number of observed cells or of series), to average over batches.
+    counts : mapping of str to int or scalar Tensor
+        How often something happened in the batch; the history has their sums.
     """
 
     @property
@@ -30,13 +32,17 @@ class LossParts(Protocol):
     @property
     def weight(self) -> float | Tensor: ...
 
+    @property
+    def counts(self) -> Mapping[str, int | Tensor]: ...
+
 
 class WeightedMean:
-    """Means of the loss and of its parts over the batches of one pass, each batch by its weight."""
+    """Means of the loss and of its parts over the batches of one pass, each batch by its weight; sums of counts."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
         self._weights: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
         self._n_batches = 0
 
     def add(self, loss: LossParts) -> None:
@@ -49,6 +55,8 @@ class WeightedMean:
             number = float(value.detach()) if isinstance(value, Tensor) else float(value)
             self._sums[name] = self._sums.get(name, 0.0) + weight * number
             self._weights[name] = self._weights.get(name, 0.0) + weight
+        for name, count in loss.counts.items():
+            self._counts[name] = self._counts.get(name, 0) + int(count)
 
     def means(self, prefix: str) -> dict[str, float]:
         """`{prefix_loss, prefix_<part>, ...}`.
@@ -65,7 +73,8 @@ class WeightedMean:
                 f"the weights of the {prefix} batches sum to {self._weights['loss']}: nothing was observed "
                 "in them; give series with at least one observed cell"
             )
-        return {f"{prefix}_{name}": self._mean(name) for name in self._sums}
+        means = {name: self._mean(name) for name in self._sums}
+        return {f"{prefix}_{name}": value for name, value in (means | self._counts).items()}
 
     def _mean(self, name: str) -> float:
         weight = self._weights[name]

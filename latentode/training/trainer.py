@@ -1,37 +1,43 @@
-"""The training loop: Adam, clipped gradients, a learning rate per step, callbacks; no model by name."""
+"""The training loop: Adam, clipped gradients, a learning rate per step, callbacks; no model by name.
+
+It survives what it can: it goes back from losses that are not finite, ends in good order at Ctrl-C, and is continued
+from a checkpoint as if it had never stopped.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from latentode.exceptions import SolverError, warn_user
 from latentode.training.callbacks import Callback, FitState, as_callbacks
+from latentode.training.checkpoint import Checkpoint
 from latentode.training.history import History, Record
 from latentode.training.loss_parts import LossParts, WeightedMean
+from latentode.training.non_finite import Names, NonFiniteLossError, finite_loss, non_finite
 from latentode.training.schedules import LearningRateSchedule, schedule_for
+from latentode.training.snapshot import Stateful, Tree, go_back, resume, take_snapshot
 
 BatchLoss = Callable[[Any, int], LossParts]
+RESTARTS = 3  # of one training
 
 
-class NonFiniteLossError(RuntimeError):
-    """A loss or gradient became NaN or infinite.
+@dataclass(frozen=True)
+class Passes:
+    """What is passed over in an epoch, and what it costs; `Trainer.fit` has the arguments of these names."""
 
-    Attributes
-    ----------
-    epoch, batch : int
-        Where, both counted from 1.
-    """
-
-    def __init__(self, message: str, *, epoch: int, batch: int) -> None:
-        super().__init__(message)
-        self.epoch = epoch
-        self.batch = batch
+    train_batches: Callable[[int], Iterable[Any]]
+    loss: BatchLoss
+    validation_batches: Callable[[], Iterable[Any]] | None
+    validation_loss: BatchLoss
+    names: Names
 
 
 class Trainer:
@@ -76,7 +82,7 @@ class Trainer:
         if max_norm is not None and not max_norm > 0:
             raise ValueError(f"max_norm must be positive, or None for no clipping; got {max_norm!r}")
         self.max_epochs = max_epochs
-        self.lr = lr
+        self.lr = float(lr)
         self.max_norm = max_norm
         self.schedule = schedule_for(schedule)
         self.callbacks = as_callbacks(callbacks)
@@ -89,8 +95,16 @@ class Trainer:
         loss: BatchLoss,
         validation_batches: Callable[[], Iterable[Any]] | None = None,
         validation_loss: BatchLoss | None = None,
+        names: Names = lambda batch: (),
+        sources: Sequence[Stateful] = (),
+        checkpoint: Checkpoint | None = None,
     ) -> History:
         """Train `model` in place.
+
+        A loss or gradient that is not finite, or a differential equation that cannot be solved, takes the training
+        back to the end of the last good epoch, with half the learning rate, at most three times. Ctrl-C after the first
+        epoch ends the training with a warning, and with the weights of the last complete epoch or, with `BestWeights`,
+        the best ones.
 
         Parameters
         ----------
@@ -98,12 +112,21 @@ class Trainer:
             In training mode while it trains, in evaluation mode while it is validated; afterwards in the
             modes it came with.
         train_batches : callable(epoch) -> iterable of batches
-            Called once per epoch. What it gives needs a length, the same in every epoch, for the schedule.
+            Called once per epoch, and again when it restarts. What it gives needs a length, the same in every epoch,
+            for the schedule.
         loss : callable(batch, epoch) -> LossParts
         validation_batches : callable() -> iterable of batches, optional
             Called once per epoch.
         validation_loss : callable(batch, epoch) -> LossParts, optional
             `loss` by default; called without gradients.
+        names : callable(batch) -> sequence, optional
+            What the series of a batch are called in errors.
+        sources : sequence of Stateful, optional
+            Everything that batches and losses draw random numbers from.
+        checkpoint : Checkpoint, optional
+            Written after every epoch. Where it holds a training already, that is continued, with the same weights in
+            the end as if it had not been interrupted; a training that was finished is returned at once. A training
+            that a callback stopped counts as finished.
 
         Returns
         -------
@@ -112,12 +135,14 @@ class Trainer:
         Raises
         ------
         NonFiniteLossError
-            When a loss or gradient is not finite; the weights are those before that step, or the best ones
-            with `BestWeights`.
+            When a loss or gradient is not finite after three restarts, too; the weights are those of the last good
+            epoch, or the best ones with `BestWeights`.
         ValueError
             For a model without trainable parameters, and for batches that are missing or cannot be counted.
         """
+        passes = Passes(train_batches, loss, validation_batches, validation_loss or loss, names)
         parameters = _trainable(model)
+        saved = None if checkpoint is None else checkpoint.saved
         first = train_batches(1)
         state = FitState(
             model=model,
@@ -129,26 +154,88 @@ class Trainer:
         with _modes_kept(model), self._callbacks_told(state):
             # after the callbacks began: torch takes seconds to make its first optimiser, while the bar shows
             state.optimiser = _adam(parameters, self.lr)
-            for epoch in range(1, self.max_epochs + 1):
-                began = time.perf_counter()
-                state.epoch, state.batch = epoch, 0
-                batches = first if epoch == 1 else train_batches(epoch)
-                record: Record = {"epoch": epoch, **self._train(state, batches, loss)}
-                if validation_batches is not None:
-                    record |= _validate(state, validation_batches(), validation_loss or loss)
-                state.history.append({**record, "seconds": time.perf_counter() - began})
-                if self._stops(state):
-                    break
+            good = take_snapshot(state, self.callbacks, sources)
+            if checkpoint is not None and saved is not None:
+                good = self._resumed(saved, good, state, sources, checkpoint)
+            self._run(state, passes, good, first, sources, checkpoint)
+        if state.history.was_interrupted:
+            _tell_of_interrupt(state.history, checkpoint)
         return state.history
 
-    def _train(self, state: FitState, batches: Iterable[Any], loss: BatchLoss) -> Record:
+    def _run(
+        self,
+        state: FitState,
+        passes: Passes,
+        good: Tree,
+        first: Iterable[Any],
+        sources: Sequence[Stateful],
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        """All epochs that are left after the `good` one; `first` are the batches of epoch 1."""
+        try:
+            while _goes_on(state):
+                self._epoch(state, passes, good, first if state.epoch == 0 else None)
+                good = take_snapshot(state, self.callbacks, sources)
+                if checkpoint is not None:
+                    checkpoint.save(good)
+        except KeyboardInterrupt:
+            if good["epoch"] == 0:
+                raise
+            go_back(good, state, self.callbacks)
+            if _goes_on(state):
+                state.history.stop_reason = f"interrupted by Ctrl-C in epoch {state.epoch + 1}"
+
+    def _resumed(
+        self,
+        saved: Tree,
+        fresh: Tree,
+        state: FitState,
+        sources: Sequence[Stateful],
+        checkpoint: Checkpoint,
+    ) -> Tree:
+        """The saved training, or the fresh one where what was saved does not fit this model."""
+        try:
+            resume(saved, state, self.callbacks, sources)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            resume(fresh, state, self.callbacks, sources)
+            checkpoint.refuse(f"it is of another model: {str(error).splitlines()[0]}")
+            return fresh
+        return saved
+
+    def _epoch(self, state: FitState, passes: Passes, good: Tree, batches: Iterable[Any] | None) -> None:
+        """One epoch, begun again where it fails, with its record and the callbacks at its end."""
+        began = time.perf_counter()
+        restarts = state.restarts
+        while True:
+            state.epoch, state.batch = state.epoch + 1, 0
+            try:
+                record = self._pass_over(state, passes, batches)
+                break
+            except (NonFiniteLossError, SolverError):
+                before, factor = state.restarts, state.lr_factor
+                go_back(good, state, self.callbacks)
+                if before == RESTARTS:
+                    raise
+                state.restarts, state.lr_factor, batches = before + 1, factor / 2, None
+        record |= {"restarts": state.restarts - restarts, "seconds": time.perf_counter() - began}
+        state.history.append(record)
+        state.stopped = self._stops(state)
+
+    def _pass_over(self, state: FitState, passes: Passes, batches: Iterable[Any] | None) -> Record:
+        """The record of a pass over the batches of training and validation; `batches` are those already asked for."""
+        given = passes.train_batches(state.epoch) if batches is None else batches
+        record: Record = {"epoch": state.epoch, **self._train(state, given, passes)}
+        return record | _validate(state, passes)
+
+    def _train(self, state: FitState, batches: Iterable[Any], passes: Passes) -> Record:
         """One pass of optimiser steps."""
         state.model.train()
         mean, norms = WeightedMean(), []
         for batch in batches:
-            parts = loss(batch, state.epoch)
-            state.batch_loss = _finite_loss(parts, state, "training", state.batch + 1)
-            norms.append(self._step(parts, state))
+            parts = passes.loss(batch, state.epoch)
+            names = passes.names(batch)
+            state.batch_loss = finite_loss(parts, state, "training", state.batch + 1, names)
+            norms.append(self._step(parts, state, names))
             mean.add(parts)
             state.batch += 1
             state.step += 1
@@ -158,7 +245,7 @@ class Trainer:
         rate = state.optimiser.param_groups[0]["lr"]
         return {**means, "learning_rate": rate, "gradient_norm": math.fsum(norms) / len(norms)}
 
-    def _step(self, parts: LossParts, state: FitState) -> float:
+    def _step(self, parts: LossParts, state: FitState, names: Sequence[object]) -> float:
         """Step down the gradient of one batch; its norm before clipping."""
         state.optimiser.zero_grad(set_to_none=True)
         parts.total.backward()
@@ -166,9 +253,9 @@ class Trainer:
         (group,) = state.optimiser.param_groups
         norm = float(nn.utils.clip_grad_norm_(group["params"], max_norm))
         if not math.isfinite(norm):
-            raise _non_finite("norm of the gradient", norm, state, "training", state.batch + 1)
+            raise non_finite("norm of the gradient", norm, state, "training", state.batch + 1, names)
         last = max(state.max_epochs * state.batches_per_epoch - 1, 1)
-        group["lr"] = self.lr * self.schedule(min(state.step / last, 1.0))
+        group["lr"] = self.lr * state.lr_factor * self.schedule(min(state.step / last, 1.0))
         state.optimiser.step()
         return norm
 
@@ -193,31 +280,32 @@ class Trainer:
             yield
 
 
-def _validate(state: FitState, batches: Iterable[Any], loss: BatchLoss) -> Record:
+def _goes_on(state: FitState) -> bool:
+    return state.epoch < state.max_epochs and not state.stopped
+
+
+def _validate(state: FitState, passes: Passes) -> Record:
+    """Means over the validation batches; nothing where there are none."""
+    if passes.validation_batches is None:
+        return {}
     state.model.eval()
     mean = WeightedMean()
     with torch.no_grad():
-        for number, batch in enumerate(batches, start=1):
-            parts = loss(batch, state.epoch)
-            _finite_loss(parts, state, "validation", number)
+        for number, batch in enumerate(passes.validation_batches(), start=1):
+            parts = passes.validation_loss(batch, state.epoch)
+            finite_loss(parts, state, "validation", number, passes.names(batch))
             mean.add(parts)
     return dict(mean.means("validation"))
 
 
-def _finite_loss(parts: LossParts, state: FitState, phase: str, batch: int) -> float:
-    total = float(parts.total.detach())
-    if not math.isfinite(total):
-        raise _non_finite("loss", total, state, phase, batch)
-    return total
-
-
-def _non_finite(what: str, value: float, state: FitState, phase: str, batch: int) -> NonFiniteLossError:
-    return NonFiniteLossError(
-        f"the {what} is {value} in epoch {state.epoch}, {phase} batch {batch}: try a smaller lr or "
-        "max_norm, and look for extreme values in the data",
-        epoch=state.epoch,
-        batch=batch,
+def _tell_of_interrupt(history: History, checkpoint: Checkpoint | None) -> None:
+    epoch = history.best_epoch or len(history)
+    way_on = (
+        "give checkpoint_dir= to be able to continue a training"
+        if checkpoint is None
+        else "the same fit with the same checkpoint_dir continues it"
     )
+    warn_user(f"training was {history.stop_reason}; the weights of epoch {epoch} are kept; {way_on}")
 
 
 def _trainable(model: nn.Module) -> list[nn.Parameter]:

@@ -196,6 +196,7 @@ BAD = {
     "scaler": (["zscore", None], "one of 'standard', 'robust', 'minmax', 'series'"),
     "calibrate": (NOT_A_SWITCH, "one of True, False"),
     "callbacks": ([3, "history"], "a list of callbacks, or None"),
+    "checkpoint_dir": ([3, True, ["here"]], "a path, or None"),
     "device": ([None, 0], "a str"),
     "verbose": ([-1, "loud", None, 0.5], "an int of at least 0, or one of True, False"),
 }

@@ -58,11 +58,14 @@ def test_a_generator_is_the_same_as_its_seed(table):
 
 
 @pytest.mark.parametrize("params", [{}, {"window": 16.0}], ids=["series", "windows"])
-def test_no_global_random_state_is_read_or_moved(params):
+@pytest.mark.parametrize("saved", [False, True])
+def test_no_global_random_state_is_read_or_moved(params, saved, tmp_path):
     df = waves(60) if params else spirals()
     df = df.assign(y=df["x"])
+    folder = {"checkpoint_dir": tmp_path} if saved else {}
     before = global_states()
-    one = small(max_epochs=2, **params).fit(df)
+    one = small(max_epochs=2, **folder, **params).fit(df)
+    small(max_epochs=2, **folder, **params).fit(df)  # what was saved is read
     one.predict(df, [3.0])
     one.predict_interval(df, [3.0])
     one.sample(df, [3.0], 2)

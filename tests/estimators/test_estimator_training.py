@@ -288,7 +288,7 @@ def test_adaptive_and_fixed_steps_agree_on_a_fitted_model(fitted, fixed_steps, t
 def test_windows_are_drawn_anew_for_each_epoch(wave):
     table = small(max_epochs=1).fit(wave).layout_.read(wave)
     batches = fitting.Batches(table, 4, 16.0, np.random.default_rng(0))
-    begins = [sorted(float(t) for batch in batches for t in batch.times[:, 0]) for _ in range(3)]
+    begins = [sorted(float(t) for batch in batches for t in batch.series.times[:, 0]) for _ in range(3)]
     assert len({tuple(b) for b in begins}) == 3
     assert {len(b) for b in begins} == {len(begins[0])}
     assert len(batches) == -(-len(begins[0]) // 4)

@@ -69,7 +69,7 @@ NOT_IN_FILES = {"seen_until_"}  # ids of the training, which may be patients
 def assert_same_model(one: Any, other: Any) -> None:
     """Whatever `fit` leaves is there again; an attribute that a file does not hold fails here."""
     mine, theirs = vars(one), vars(other)
-    mine = {name: value for name, value in mine.items() if name not in NOT_IN_FILES}
+    mine, theirs = ({n: value for n, value in of.items() if n not in NOT_IN_FILES} for of in (mine, theirs))
     assert set(mine) == set(theirs)
     for name in mine:
         assert_same(mine[name], theirs[name], name)

@@ -58,6 +58,13 @@ def test_a_pass_without_batches_is_refused():
         WeightedMean().means("validation")
 
 
+def test_counts_are_summed_whatever_the_batches_weigh():
+    mean = WeightedMean()
+    mean.add(Parts(torch.tensor(1.0), {}, 30, {"retried": torch.tensor(2)}))
+    mean.add(Parts(torch.tensor(1.0), {}, 0.5, {"retried": 1, "other": 5}))
+    assert mean.means("train") == {"train_loss": 1.0, "train_retried": 3, "train_other": 5}
+
+
 def test_a_part_cannot_take_the_name_of_the_total():
     with pytest.raises(ValueError, match='"loss" is the name of the total'):
         WeightedMean().add(Parts(torch.tensor(1.0), {"loss": 2.0}))

@@ -225,6 +225,7 @@ def test_history_has_one_record_per_epoch_with_weighted_means():
         "gradient_norm",
         "validation_loss",
         "validation_kl",
+        "restarts",
         "seconds",
     ]
     assert table["epoch"] == [1, 2]
@@ -238,7 +239,8 @@ def test_history_has_one_record_per_epoch_with_weighted_means():
 def test_history_has_no_validation_columns_without_validation():
     model = Point(1.0)
     history = Trainer(1).fit(model, lambda epoch: [ZERO], loss=model.half_squared_distance)
-    assert set(history.as_table()) == {"epoch", "train_loss", "learning_rate", "gradient_norm", "seconds"}
+    columns = ["epoch", "train_loss", "learning_rate", "gradient_norm", "restarts", "seconds"]
+    assert list(history.as_table()) == columns
 
 
 # --- what it refuses
@@ -255,7 +257,7 @@ def breaks_at(model, epoch, value):
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_non_finite_loss_names_epoch_and_batch_and_leaves_the_weights_finite(value):
     model = Point(1.0)
-    text = f"the loss is {value} in epoch 2, training batch 2: try a smaller lr or max_norm"
+    text = f"the loss is {value} in epoch 2, training batch 2, with the learning rate halved 3 times: try a smaller lr"
     with pytest.raises(NonFiniteLossError, match=text) as error:
         Trainer(3).fit(model, lambda epoch: [0, 1, 2], loss=breaks_at(model, 2, value))
     assert (error.value.epoch, error.value.batch) == (2, 2)

@@ -15,6 +15,7 @@ class Parts(NamedTuple):
     total: Tensor
     parts: Mapping[str, float | Tensor] = {}
     weight: float | Tensor = 1.0
+    counts: Mapping[str, int | Tensor] = {}
 
 
 class Point(nn.Module):
