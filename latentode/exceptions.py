@@ -13,6 +13,8 @@ class DataError(ValueError):
 class ModelFileError(ValueError):
     """A file that holds no usable model: the message names the file, what is wrong with it and what to do."""
 
+    found: str = ""  # what is wrong with the file, without its name and the repair
+
 
 class SolverError(RuntimeError):
     """A differential equation that could not be solved: the message names series, time and status."""

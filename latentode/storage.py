@@ -8,6 +8,7 @@ write the file can also write the sum, so readers still check what a header says
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import math
@@ -15,7 +16,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -30,6 +31,7 @@ from latentode.exceptions import ModelFileError
 FORMAT = "latentode"
 CONTAINER_VERSION = "1"  # of what this module writes around a header; the header has a version of its own
 LARGEST_HEADER = 32 * 2**20  # bytes: of JSON, before it is parsed
+UNFINISHED = ".unfinished"  # how the name of a file ends while it is written
 _LENGTH = 8  # bytes at the start of a safetensors file: the length of its header
 _ANCESTRY = {  # how files of other kinds begin
     b"PK\x03\x04": "a zip archive, as torch.save writes it",
@@ -116,7 +118,9 @@ def read(path: str | os.PathLike[str]) -> Stored:
 
 def refuse(path: str | os.PathLike[str], found: str, repair: str) -> NoReturn:
     """Raise a `ModelFileError` that says what was found in a file and what to do."""
-    raise ModelFileError(f"{os.fspath(path)!r} cannot be loaded: {found}; {repair}")
+    error = ModelFileError(f"{os.fspath(path)!r} cannot be loaded: {found}; {repair}")
+    error.found = found
+    raise error
 
 
 def _refuse_damaged(path: str | os.PathLike[str], found: str) -> NoReturn:
@@ -225,7 +229,7 @@ def _target(path: str | os.PathLike[str]) -> Path:
 
 def _replace(target: Path, data: bytes) -> None:
     """Write beside the target, make sure that it is on the disk, and only then give it the name."""
-    beside = target.parent / f".latentode-{secrets.token_hex(8)}.tmp"
+    beside = target.parent / f"{_beginning(target)}{secrets.token_hex(8)}{UNFINISHED}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
         with os.fdopen(os.open(beside, flags, 0o666), "wb") as file:  # 0o666 less the umask, as `open` has it
@@ -239,6 +243,18 @@ def _replace(target: Path, data: bytes) -> None:
         beside.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def sweep(path: str | os.PathLike[str]) -> None:
+    """Remove what writers of this file have left that were killed; nobody else may be writing it."""
+    target = Path(path)
+    with suppress(OSError):
+        for rest in target.parent.glob(f"{glob.escape(_beginning(target))}*{UNFINISHED}"):
+            rest.unlink(missing_ok=True)
+
+
+def _beginning(target: Path) -> str:
+    return f".{target.name[:100]}."
 
 
 def _sync_folder(folder: Path) -> None:

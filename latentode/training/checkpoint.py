@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import tempfile
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_of
-from safetensors.torch import save as bytes_of
 from torch import Tensor
 
-from latentode.exceptions import warn_user
+from latentode import storage
+from latentode.exceptions import ModelFileError, warn_user
 from latentode.training.snapshot import Tree
 
 FORMAT = "latentode training 1"
 SUFFIX = ".safetensors"
-UNFINISHED = ".unfinished"
 _TENSOR = "<tensor>"  # the only key of the dict that stands for a tensor in the JSON
 
 
@@ -61,12 +54,14 @@ class Checkpoint:
     @cached_property
     def saved(self) -> Tree | None:
         try:
-            return self._read(self.path.read_bytes())
+            return self._read()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except ModelFileError as error:
+            self.refuse(error.found)
         except (OSError, CheckpointError) as error:
             self.refuse(error)
-            return None
+        return None
 
     def refuse(self, why: object) -> None:
         """Warn that the file cannot be used."""
@@ -78,11 +73,15 @@ class Checkpoint:
         """Replace the file; the old one stays until the new one is whole and on the disk."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._replace(self._bytes(tree | self.facts))
-        except (OSError, TypeError) as error:  # TypeError: a callback's own state that JSON cannot hold
+            tensors: dict[str, Tensor] = {}
+            # as text: the numbers of a training may be infinite, which a header cannot hold
+            text = json.dumps(_without_tensors(tree | self.facts, "", tensors))
+            storage.write(self.path, tensors, {"format": FORMAT, "name": self.name, "tree": text})
+        except (OSError, TypeError, ValueError) as error:  # not of the system: a state that JSON cannot hold
             if not self._has_warned:
                 self._has_warned = True
-                why = getattr(error, "strerror", None) or error
+                code = getattr(error, "errno", None)
+                why = error if code is None else os.strerror(code)
                 warn_user(
                     f"the training could not be saved to {self.path} ({why}): it goes on, but can be continued only "
                     "from what was saved before"
@@ -90,59 +89,13 @@ class Checkpoint:
 
     def sweep(self) -> None:
         """Remove what trainings that were killed while they wrote have left."""
-        with suppress(OSError):
-            for rest in self.path.parent.glob(f"{self.name}.*{UNFINISHED}"):
-                rest.unlink(missing_ok=True)
+        storage.sweep(self.path)
 
-    def _replace(self, content: bytes) -> None:
-        handle, unfinished = tempfile.mkstemp(UNFINISHED, f"{self.name}.", self.path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, self.path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(unfinished)
-            raise
-        _settle(self.path.parent)
-
-    def _bytes(self, tree: Tree) -> bytes:
-        tensors: dict[str, Tensor] = {}
-        text = json.dumps(_without_tensors(tree, "", tensors))
-        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        facts = {"format": FORMAT, "name": self.name, "tree": text, "checksum": _checksum(text, tensors)}
-        return bytes_of(tensors, facts)
-
-    def _read(self, content: bytes) -> Tree:
-        try:
-            tensors, facts = tensors_of(content), _metadata(content)
-        except (SafetensorError, ValueError) as error:
-            raise CheckpointError(f"it is damaged: {error}") from error
-        if facts.get("format") != FORMAT or facts.get("name") != self.name:
+    def _read(self) -> Tree:
+        tensors, header = storage.read(self.path)
+        if header.get("format") != FORMAT or header.get("name") != self.name:
             raise CheckpointError("it belongs to another training or version")
-        text = facts.get("tree", "")
-        if facts.get("checksum") != _checksum(text, tensors):
-            raise CheckpointError("it is damaged: its checksum is wrong")
-        return _with_tensors(json.loads(text), tensors)
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    """`__metadata__` of a safetensors file, whose header is JSON after 8 bytes that tell its length."""
-    length = int.from_bytes(content[:8], "little")
-    return dict(json.loads(content[8 : 8 + length]).get("__metadata__", {}))
-
-
-def _settle(folder: Path) -> None:
-    """Let the new name of the file outlive a power cut, where folders can be synchronised."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        return _with_tensors(json.loads(header["tree"]), tensors)
 
 
 def _without_tensors(tree: Any, place: str, found: dict[str, Tensor]) -> Any:
@@ -165,12 +118,3 @@ def _with_tensors(tree: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(tree, list):
         return [_with_tensors(value, tensors) for value in tree]
     return tree
-
-
-def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
