@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,17 @@ from latentode.estimators.forecasts import REACH
 from latentode.estimators.learned import Learned
 from latentode.estimators.own_parts import check_direction, check_own_parts
 from latentode.estimators.parameters import CONSTRAINTS, device_of, window_length
-from latentode.estimators.target_likelihoods import categorical_columns, check_values, likelihood_names
+from latentode.estimators.target_likelihoods import (
+    categorical_columns,
+    check_values,
+    likelihood_names,
+    named_likelihoods,
+)
 from latentode.models.latent_ode import MAX_STEPS, LatentODE, LossOptions, SolveOptions
 from latentode.nn.likelihoods import LIKELIHOODS
 from latentode.seeding import numpy_generator, torch_generator
-from latentode.series import SeriesLoader, SeriesTable, TableLayout
+from latentode.series import SeriesLoader, SeriesTable, TableForm, TableLayout, open_table
+from latentode.series.key_columns import NIXTLA_TARGET
 from latentode.solvers import SOLVERS
 from latentode.training import History
 
@@ -46,18 +52,29 @@ class SeriesEstimator(BaseEstimator):
                 f"{self.n_samples} has no KL term per dimension"
             )
 
-    def _infer_layout(self, df: pd.DataFrame, ignored: tuple[Any, ...] = ()) -> TableLayout:
-        return TableLayout.infer(
-            df.drop(columns=list(ignored)) if ignored else df,
-            id_col=self.id_col,
-            time_col=self.time_col,
-            target_cols=self.target_cols,
+    def _open(
+        self, df: Any, ignored: Collection[Hashable] = ()
+    ) -> tuple[TableForm, pd.DataFrame, TableLayout]:
+        """The form of a training table, the long table in it, and the layout of that; `ignored` are no targets."""
+        roles = {*(self.target_cols or ()), *self.static_cols, *self.control_cols, *ignored}
+        roles |= {*(self.error_cols or {}).values(), *named_likelihoods(self.likelihood)}
+        form, frame = open_table(df, self.id_col, self.time_col, roles=roles)
+        ignored = [name for name in ignored if name in frame]
+        targets = self.target_cols
+        if targets is None and form.is_nixtla and NIXTLA_TARGET in frame and NIXTLA_TARGET not in roles:
+            targets = [NIXTLA_TARGET]  # the format says so: its other columns are known, not learned
+        layout = TableLayout.infer(
+            frame.drop(columns=ignored) if ignored else frame,
+            id_col=form.id_col,
+            time_col=form.time_col,
+            target_cols=targets,
             static_cols=list(self.static_cols),
             control_cols=list(self.control_cols),
             control_interpolation=self.control_interpolation,
             error_cols=self.error_cols,
             categorical=categorical_columns(self.likelihood, self.target_cols),
         )
+        return form, frame, layout
 
     def _fit_table(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from latentode.estimators.drawing import (
 from latentode.estimators.forecaster import Forecaster, Readout, observed_rows
 from latentode.estimators.learned import Learned
 from latentode.estimators.parameters import quantile_levels
+from latentode.estimators.question import Question, asked_of
 from latentode.exceptions import DataError, LatentODEWarning
 from latentode.models.latent_ode import LatentODE
 from latentode.seeding import RandomState, numpy_generator, torch_generator
@@ -76,13 +77,13 @@ class ForecastsMixin:
         ------
         NotFittedError, DataError, TypeError
         """
-        keys, table, queries = self._read(df, times)
-        mean = self._scaled(table, queries, readouts.mean(self._categorical))
-        answer = self._write(keys, self.scaler_.from_model(mean))
+        question = self._ask(df, times)
+        mean = self._scaled(question.table, question.queries, readouts.mean(self._categorical))
+        answer = question.answer(self._columns(self.scaler_.from_model(mean)))
         if not return_std:
             return answer
-        std = self._scaled(table, queries, readouts.std(self._categorical))
-        return answer, self._write(keys, self.scaler_.std_from_model(std), labels=False)
+        std = self._scaled(question.table, question.queries, readouts.std(self._categorical))
+        return answer, question.answer(self._columns(self.scaler_.std_from_model(std), labels=False))
 
     def predict_proba(self, df: pd.DataFrame, times: Any = None) -> pd.DataFrame:
         """Probability of every class of the targets that have classes.
@@ -103,7 +104,7 @@ class ForecastsMixin:
         AttributeError
             When no target has classes.
         """
-        keys, table, queries = self._read(df, times)
+        question = self._ask(df, times)
         names = [
             name
             for name in self.layout_.target_cols
@@ -118,11 +119,11 @@ class ForecastsMixin:
         for name in names:
             target = self.layout_.target_cols.index(name)
             labels = self.layout_.categories[name].labels if name in self.layout_.categories else (0, 1)
-            found = self._scaled(table, queries, readouts.probabilities(target))
+            found = self._scaled(question.table, question.queries, readouts.probabilities(target))
             columns |= {f"{name}_{label}": found[:, code] for code, label in enumerate(labels)}
             if len({str(label) for label in labels}) < len(labels):
                 raise DataError(f"the classes {list(labels)} of {name!r} are written alike: rename them")
-        return self.layout_.write(keys, columns)
+        return question.answer(columns)
 
     def predict_intensity(self, df: pd.DataFrame, times: Any = None) -> pd.DataFrame:
         """Rate at which observations occur, of a model with `event_times`.
@@ -136,23 +137,26 @@ class ForecastsMixin:
         -------
         DataFrame
             The rows of `predict`, with a column `intensity` (`event_times="poisson"`) or `<target>_intensity` for each
-            target (`"poisson_per_target"`): expected events per unit of the time column, of datetimes per day.
+            target (`"poisson_per_target"`): expected events per unit of the time column, which for times
+            that are no numbers is a day.
 
         Raises
         ------
         AttributeError
             For a model without `event_times`.
         """
-        keys, table, queries = self._read(df, times)
+        question = self._ask(df, times)
         if self.model_.intensity is None:
             raise AttributeError('the model has no intensity: fit it with event_times="poisson"')
-        per_unit = self._scaled(table, queries, readouts.intensities) / self.time_scale_.unit
-        if self.layout_.time_kind == "datetime":
+        per_unit = (
+            self._scaled(question.table, question.queries, readouts.intensities) / self.time_scale_.unit
+        )
+        if self.layout_.clock.in_seconds:
             per_unit = per_unit * SECONDS_PER_DAY
         names = ["intensity"]
         if self._learned.event_times == "poisson_per_target":
             names = [f"{name}_intensity" for name in self.layout_.target_cols]
-        return self.layout_.write(keys, dict(zip(names, per_unit.T)))
+        return question.answer(dict(zip(names, per_unit.T)))
 
     def predict_quantiles(
         self, df: pd.DataFrame, times: Any = None, quantiles: Sequence[float] = (0.1, 0.5, 0.9)
@@ -175,9 +179,9 @@ class ForecastsMixin:
             given.
         """
         levels = quantile_levels(quantiles)
-        keys, table, queries = self._read(df, times)
-        found = self._quantiles(table, queries, levels)
-        return self._stack(keys, "quantile", levels, found, ordered=True)
+        question = self._ask(df, times)
+        found = self._quantiles(question, levels)
+        return question.stacked("quantile", levels, (self._columns(at, ordered=True) for at in found))
 
     def predict_interval(self, df: pd.DataFrame, times: Any = None, coverage: float = 0.9) -> pd.DataFrame:
         """Central interval that an observation falls into with probability `coverage`.
@@ -196,13 +200,13 @@ class ForecastsMixin:
         """
         if not Number(0, 1, open_low=True, open_high=True).allows(coverage):
             raise ValueError(f"coverage must be a number strictly between 0 and 1; got {coverage!r}")
-        keys, table, queries = self._read(df, times)
-        low, high = self._quantiles(table, queries, [(1 - coverage) / 2, (1 + coverage) / 2])
+        question = self._ask(df, times)
+        low, high = self._quantiles(question, [(1 - coverage) / 2, (1 + coverage) / 2])
         columns: dict[Hashable, NDArray] = {}
         lower, upper = self._columns(low, ordered=True), self._columns(high, ordered=True)
         for name in lower:
             columns[f"{name}_lower"], columns[f"{name}_upper"] = lower[name], upper[name]
-        return self.layout_.write(keys, columns)
+        return question.answer(columns)
 
     def sample(
         self,
@@ -234,14 +238,19 @@ class ForecastsMixin:
         """
         if not Whole(1).allows(n_samples):
             raise ValueError(f"n_samples must be an int of at least 1; got {n_samples!r}")
-        keys, table, queries = self._read(df, times)
+        question = self._ask(df, times)
         rng = numpy_generator(self.random_state if random_state is None else random_state)
         generator = torch_generator(rng)
-        eps = readouts.noise_of(table.ids, n_samples, self._learned.latent_dim, int(rng.integers(2**32)))
+        eps = readouts.noise_of(
+            question.table.ids, n_samples, self._learned.latent_dim, int(rng.integers(2**32))
+        )
 
         readout = readouts.draws(noise, generator, self._categorical)
-        found = self._scaled(table, queries, readout, n_samples, lambda series: eps[:, series])
-        return self._stack(keys, "sample", range(n_samples), self.scaler_.from_model(found))
+        found = self._scaled(
+            question.table, question.queries, readout, n_samples, lambda series: eps[:, series]
+        )
+        drawn = self.scaler_.from_model(found)
+        return question.stacked("sample", range(n_samples), (self._columns(values) for values in drawn))
 
     def plot_forecast(
         self,
@@ -277,42 +286,39 @@ class ForecastsMixin:
         Axes, or array of Axes (targets, series)
         """
         check_is_fitted(self, "model_")
-        names = series_to_draw(self.layout_, df, series)
-        shown = df[df[self.layout_.id_col].isin(names)]
-        observed = shown
+        layout, (form, frame) = self.layout_, self.layout_.open(df)
+        names = series_to_draw(layout, frame, series)
+        observed = shown = frame[frame[layout.id_col].isin(names)].reset_index(drop=True)
         if times is None:
             windowed = self._forecaster.window is not None
-            times = times_to_draw(self.layout_, shown, self._learned.span, windowed)
-            observed = rows_since(self.layout_, shown, times) if windowed else shown
-        elif isinstance(times, pd.DataFrame):
-            times = queries_to_draw(self.layout_, df, times, names)
-        drawn = targets_to_draw(self.layout_, target_cols)
-        interval = self.predict_interval(shown, times, coverage)
-        lower, upper = ends_of(interval, self.layout_, drawn)
+            default = times_to_draw(layout, shown, self._learned.span, windowed)
+            observed = rows_since(layout, shown, default) if windowed else shown
+            asked: pd.DataFrame | pd.Series = default
+        else:
+            asked = queries_to_draw(layout, frame, asked_of(layout, form, frame, times), names)
+        drawn = targets_to_draw(layout, target_cols)
+        lower, upper = ends_of(self.predict_interval(shown, asked, coverage), layout, drawn)
         return plotting.plot_forecast_panels(
             observed,
-            self.predict(shown, times),
+            self.predict(shown, asked),
             lower,
             upper,
-            truth=truth,
+            truth=None if truth is None else layout.open(truth, single=form.single).frame,
             series=names,
             target_cols=drawn,
             coverage=coverage,
-            id_col=self.layout_.id_col,  # type: ignore[arg-type]
-            time_col=self.layout_.time_col,  # type: ignore[arg-type]
+            id_col=None if form.single else layout.id_col,  # type: ignore[arg-type]
+            time_col=layout.time_col,  # type: ignore[arg-type]
             ax=ax,
         )
 
-    def _read(self, df: pd.DataFrame, times: Any) -> tuple[pd.DataFrame, SeriesTable, SeriesTable]:
-        """The keys of the answer, the contexts, and the queries."""
+    def _ask(self, df: Any, times: Any = None) -> Question:
+        """The question of a caller, about a table of any form at any times, and warnings about it."""
         check_is_fitted(self, "model_")
-        table = self.layout_.read(df, times=times, read_errors=False)
-        if times is None:
-            keys, queries = self.layout_.keys(df), as_queries(table)
-        else:
-            keys, queries = self.layout_.query_keys(times, table), self.layout_.read_queries(times, table)
-            self._warn_of_unknown_controls(table, queries)
-        return keys, table, self._within_reach(table, queries)
+        question = Question.read(self.layout_, df, times)
+        if not question.at_rows:
+            self._warn_of_unknown_controls(question.table, question.queries)
+        return question.at(self._within_reach(question.table, question.queries))
 
     @property
     def _categorical(self) -> list[int]:
@@ -340,7 +346,7 @@ class ForecastsMixin:
         reach = max(REACH * self.time_scale_.unit / self._learned.span, 1.0)
         if not (beyond > min(FAR, reach)).any():
             return queries
-        unit = "in the unit of the time column" if self.layout_.time_kind == "numeric" else "seconds"
+        unit = "seconds" if self.layout_.clock.in_seconds else "in the unit of the time column"
         warnings.warn(
             f"times reach {beyond.max():.3g} training spans beyond the observations (one span is "
             f"{self._learned.span:g} {unit}): the model has never seen such distances; beyond {reach:.3g} spans the "
@@ -372,15 +378,10 @@ class ForecastsMixin:
             stacklevel=4,
         )
 
-    def _quantiles(self, table: SeriesTable, queries: SeriesTable, levels: Sequence[float]) -> NDArray:
+    def _quantiles(self, question: Question, levels: Sequence[float]) -> NDArray:
         """Quantiles (Q, R, D) in the caller's units."""
-        return self.scaler_.from_model(self._scaled(table, queries, readouts.quantiles(levels)))
-
-    def _write(
-        self, keys: pd.DataFrame, values: NDArray, *, labels: bool = True, ordered: bool = False
-    ) -> pd.DataFrame:
-        """The answer with a column per target."""
-        return self.layout_.write(keys, self._columns(values, labels=labels, ordered=ordered))
+        found = self._scaled(question.table, question.queries, readouts.quantiles(levels))
+        return self.scaler_.from_model(found)
 
     def _columns(self, values: NDArray, *, labels: bool = True, ordered: bool = False) -> dict[Hashable, Any]:
         """Values (R, D) by target, codes as `labels`; where only `ordered` values make sense, no other categories."""
@@ -392,22 +393,3 @@ class ForecastsMixin:
             elif categories.ordered or not ordered:
                 columns[name] = categories.decode(column)
         return columns
-
-    def _stack(
-        self, keys: pd.DataFrame, name: str, labels: Iterable[Any], found: NDArray, *, ordered: bool = False
-    ) -> pd.DataFrame:
-        """One block of rows per label, with the label as a column after the time."""
-        if name in keys.columns or name in self.layout_.target_cols:
-            raise DataError(
-                f"the answer needs the name {name!r} for its own column: rename that of the table"
-            )
-        blocks = []
-        for label, values in zip(labels, found):
-            block = self._write(keys, values, ordered=ordered)
-            block.insert(2, name, label)
-            blocks.append(block)
-        return pd.concat(blocks, ignore_index=True)
-
-
-def as_queries(table: SeriesTable) -> SeriesTable:
-    return replace(table, values=np.empty((table.n_rows, 0)))

@@ -30,9 +30,11 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
     Parameters
     ----------
     id_col, time_col : str, default "id" and "time"
-        Columns with the name of the series and the time (numbers, or datetimes with or without time zone).
+        Columns, or levels of the index, with the name of the series and the time: numbers, datetimes with or without
+        time zone, periods (read at their start) or timedeltas. `id_col=None` says that the table is one series.
     target_cols : list of str, optional
-        Columns to learn; default: all numeric columns that have no other role. NaN means not observed.
+        Columns to learn; default: all numeric columns that have no other role, of tables with Nixtla's names
+        (unique_id, ds, y) y alone. NaN means not observed.
     static_cols : list of str, default ()
         Numeric columns that are constant within a series, such as age or mass; encoder and field see them. A series
         without one (all NaN) is read with a flag, if the training had such series.
@@ -101,9 +103,9 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
         suits what settles or decays or is driven by controls, which grows when it is followed backwards.
     window : float, timedelta or str, optional
         Train on random windows of this length (in the unit of the time column; a Timedelta such as "3650D" for
-        datetimes), for one or few long series. Answers are then read from parts of half a window, counted from the
-        end: a forecast from the last one; a time inside the record from the part it lies in or, in a gap, from the
-        one before, so that the curve may jump between parts.
+        datetimes, periods and timedeltas), for one or few long series. Answers are then read from parts of half a
+        window, counted from the end: a forecast from the last one; a time inside the record from the part it lies in
+        or, in a gap, from the one before, so that the curve may jump between parts.
     n_samples : int, default 1
         Posterior samples per training series; more than one gives the tighter importance-weighted bound.
     kl_weight : float, default 1.0
@@ -277,7 +279,10 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
         ----------
         df : DataFrame
             Long table: one row per series and time, in any order, with the columns of the constructor. Series may
-            differ in length and times, times may repeat, NaN in a target means not observed.
+            differ in length and times, times may repeat, NaN in a target means not observed. A table of pandas, with
+            id and time as columns or in the index, or of polars, pyarrow and others that narwhals reads; of one series
+            without an id column, if times increase from row to row or with `id_col=None`. Later calls take tables of
+            these columns in any of these forms, and answer in the form that they get.
         y : None
             Must stay None: the targets are columns of `df`.
 
@@ -297,7 +302,7 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
             raise ValueError(
                 "y must be None: the targets are columns of the table; name them with target_cols="
             )
-        layout = self._infer_layout(df)
-        table = observed_series(in_order_of_ids(layout.read(df, require_observed=True)))
+        _, frame, layout = self._open(df)
+        table = observed_series(in_order_of_ids(layout.read(frame, require_observed=True)))
         self._fit_table(layout, table)
         return self

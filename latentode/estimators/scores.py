@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from latentode.estimators import readouts
 from latentode.estimators.forecaster import observed_rows
-from latentode.estimators.forecasts import ForecastsMixin, as_queries
+from latentode.estimators.forecasts import ForecastsMixin
+from latentode.estimators.question import as_queries
 from latentode.exceptions import DataError
 from latentode.series import SeriesTable
 from latentode.series.split import ROUNDING
@@ -91,7 +92,7 @@ class ScoresMixin(ForecastsMixin):
 
     def _halves(self, df: pd.DataFrame, *, read_errors: bool) -> tuple[SeriesTable, SeriesTable, SeriesTable]:
         """First part of each series, its rest, and the rest as queries in its own order."""
-        table = observed_rows(self.layout_.read(df, read_errors=read_errors))
+        table = observed_rows(self.layout_.read(self.layout_.open(df).frame, read_errors=read_errors))
         share = self._learned.context
         begin, share = table.times[table.offsets[:-1]], 0.5 if isinstance(share, str) else share
         first = table.times <= (begin + (share + ROUNDING) * table.spans)[table.series]

@@ -26,8 +26,8 @@ TABLES = {
         lambda df: df.drop(columns="id"),
         {},
         DataError,
-        "no id column 'id'; the columns are ['time', 'x', 'y']: name it with id_col=, or for a single series add "
-        "one with df.assign(id=0)",
+        "no id column 'id'; the columns are ['time', 'x', 'y']: name it with id_col=, or for one series pass "
+        "id_col=None (without an id, times must increase from row to row; row 12 is not after the one before it)",
     ),
     "no time column": (
         lambda df: df.rename(columns={"time": "t"}),
@@ -35,11 +35,11 @@ TABLES = {
         DataError,
         "no time column 'time'; the columns are ['id', 't', 'x', 'y']: name it with time_col=",
     ),
-    "id in the index": (
-        lambda df: df.set_index("id"),
+    "id in the index under another name": (
+        lambda df: df.set_index("id").rename_axis("who"),
         {},
         DataError,
-        "('id' is in the index: use df.reset_index())",
+        "no id column 'id'; the columns are ['time', 'x', 'y']: name it with id_col=",
     ),
     "no target column": (
         lambda df: df,
@@ -106,14 +106,8 @@ TABLES = {
         lambda df: df.assign(time="yesterday"),
         {},
         DataError,
-        "times must be numbers or datetimes, got str (for example 'yesterday'): convert with pd.to_datetime(...) if "
-        "they are dates, with pd.to_numeric(...) if they are numbers",
-    ),
-    "duration as time": (
-        lambda df: df.assign(time=pd.to_timedelta(df["time"], unit="D")),
-        {},
-        DataError,
-        "turn durations into numbers with .dt.total_seconds()",
+        "times must be numbers, datetimes, periods or timedeltas, got str (for example 'yesterday'): convert with "
+        "pd.to_datetime(...) if they are dates, with pd.to_numeric(...) if they are numbers",
     ),
     "missing id": (
         lambda df: df.assign(id=df["id"].mask(df.index == 3)),
@@ -125,7 +119,8 @@ TABLES = {
         lambda df: {"id": [0]},
         {},
         TypeError,
-        "expected a pandas DataFrame in long format (one row per series and time), got dict",
+        "expected a pandas DataFrame in long format (one row per series and time), or a table of polars, pyarrow or "
+        "another library that narwhals reads; got dict",
     ),
     "an array": (lambda df: df.to_numpy(), {}, TypeError, "expected a pandas DataFrame"),
     "one row": (
@@ -231,11 +226,11 @@ TIMES = {
     "a generator": ((t for t in [1.0]), TypeError, f"{NO_TIMES}, got generator"),
     "a tensor": (torch.ones(2), TypeError, f"{NO_TIMES}, got Tensor"),
     "an object": (object(), TypeError, f"{NO_TIMES}, got object"),
-    "a timedelta": (pd.Timedelta("1D"), TypeError, f"{NO_TIMES}, got Timedelta"),
+    "a timedelta": (pd.Timedelta("1D"), DataError, "times were numbers (float64) in fit, but are timedeltas"),
     "two axes": (np.ones((2, 2)), ValueError, "times must have one dimension, got 2"),
-    "text": ("1.0", DataError, "times must be numbers or datetimes, got"),
-    "texts": (["a", "b"], DataError, "times must be numbers or datetimes, got"),
-    "truths": ([True, False], DataError, "times must be numbers or datetimes, got bool"),
+    "text": ("1.0", DataError, "times must be numbers, datetimes, periods or timedeltas, got"),
+    "texts": (["a", "b"], DataError, "times must be numbers, datetimes, periods or timedeltas, got"),
+    "truths": ([True, False], DataError, "times must be numbers, datetimes, periods or timedeltas, got bool"),
     "dates": (
         [pd.Timestamp("2020-01-01")],
         DataError,
