@@ -94,10 +94,26 @@ class Question:
 def asked_of(
     layout: TableLayout, form: TableForm, frame: pd.DataFrame, times: Any
 ) -> pd.DataFrame | pd.Series:
-    """`times` as a long pandas table, or as a pandas column for all series, in the dtype of those of `frame`."""
+    """`times` as a long pandas table, or as a pandas column for all series, in the dtype of those of `frame`.
+
+    Raises
+    ------
+    DataError
+        When only one of the two tables names series.
+    """
     if not is_table(times):
         return asked_times(times, layout.clock, frame[layout.time_col].dtype)
-    return layout.open(times, single=form.single, what="table `times`").frame
+    asked = layout.open(times, single=form.single, what="table `times`")
+    if asked.form.single and not form.single:
+        raise DataError(
+            f"no id column {layout.id_col!r} in the table `times`: name the series of each time, or give a sequence of "
+            "times for all of them"
+        )
+    if form.single and not asked.form.single:
+        raise DataError(
+            f"`times` names series in {layout.id_col!r}, but the table is one series without an id: drop that column"
+        )
+    return asked.frame
 
 
 def as_queries(table: SeriesTable) -> SeriesTable:

@@ -169,7 +169,7 @@ AT_PREDICTION = (
     "empty",
     "no id column",
     "no time column",
-    "id in the index",
+    "id in the index under another name",
     "duplicated column",
     "infinite target",
     "NaN time",
@@ -244,7 +244,11 @@ TIMES = {
         DataError,
         "`times` asks for series that are not in the table: 77; its series are 0, 1, 2, 3, 4 and 7 more",
     ),
-    "a table without id": (pd.DataFrame({"time": [1.0]}), DataError, "no id column 'id'"),
+    "a table without id": (
+        pd.DataFrame({"time": [1.0]}),
+        DataError,
+        "no id column 'id' in the table `times`: name the series of each time, or give a sequence of times for all",
+    ),
     "a table without time": (pd.DataFrame({"id": [1]}), DataError, "no time column 'time'"),
     "a table with two times": (
         pd.DataFrame([[1, 2.0, 3.0]], columns=["id", "time", "time"]),
