@@ -60,7 +60,8 @@ FORMS = {
     "long": Form(lambda df: df, lambda df: df),
     "levels": Form(lambda df: df.set_index(["id", "time"]), lambda df: df.reset_index()),
     "levels the other way": Form(
-        lambda df: df.set_index(["time", "id"]), lambda df: df.reset_index(["id"]).reset_index()
+        lambda df: df.set_index(["time", "id"]),
+        lambda df: df.reset_index().set_index("id").reset_index(),
     ),
     "unnamed levels": Form(
         lambda df: df.set_index(["id", "time"]).rename_axis([None, None]),

@@ -304,7 +304,7 @@ class ForecastsMixin:
             lower,
             upper,
             truth=None if truth is None else layout.open(truth, single=form.single).frame,
-            series=names,
+            series=None if form.single else names,
             target_cols=drawn,
             coverage=coverage,
             id_col=None if form.single else layout.id_col,  # type: ignore[arg-type]

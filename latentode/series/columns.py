@@ -134,12 +134,14 @@ def factorize(ids: pd.Series) -> tuple[IntArray, pd.Index]:
     if len(codes) and codes.min() < 0:
         row = int((codes < 0).argmax())
         raise DataError(f"missing id (NaN) at row {row}: every row needs the id of its series")
+    if uniques.dtype == np.float16:  # of which pandas has no index
+        uniques = uniques.astype(np.float32)
     return codes.astype(np.int64), pd.Index(uniques)
 
 
 def positions_of(ids: pd.Series, among: pd.Index) -> IntArray:
     """Position of each id among others, -1 for an unknown one, whatever the dtypes of the two are."""
-    wanted = pd.Index(ids)
+    wanted = pd.Index(ids.astype(object) if ids.dtype == np.float16 else ids)
     if wanted.dtype != among.dtype:
         wanted, among = wanted.astype(object), among.astype(object)
     return among.get_indexer(wanted).astype(np.int64)

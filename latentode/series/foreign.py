@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +56,7 @@ class ForeignTable:
         own = self.frame.schema[name]
         if isinstance(own, nw.Datetime) and own.time_zone is not None:
             built = built.dt.replace_time_zone("UTC").dt.convert_time_zone(own.time_zone)
-        cast = _cast(built, own)
-        return built if cast is None else cast
+        return _cast(built, self.frame[name])
 
     def answer_column(self, name: str, values: pd.Series) -> nw.Series[Any]:
         """Numbers as a column of this library, in their own dtype."""
@@ -68,13 +67,12 @@ class ForeignTable:
         built = _built(name, values.astype(object), self.frame.implementation)
         if name not in self.frame.columns or self.frame.schema[name].is_float():
             return built
-        cast = _cast(built, self.frame.schema[name])
-        return built if cast is None else cast
+        return _cast(built, self.frame[name])
 
-    def table(self, columns: Iterable[nw.Series[Any]]) -> Any:
-        """A table of this library, in its own type."""
-        parts = {column.name: column for column in columns}
-        return nw.from_dict(parts, backend=self.frame.implementation).to_native()
+    @staticmethod
+    def table(columns: Sequence[nw.Series[Any]]) -> Any:
+        """A table of this library, in its own type; `narwhals.from_dict` would turn polars' Enum into Categorical."""
+        return columns[0].to_frame().with_columns(*columns[1:]).to_native()
 
     def series(self, name: str, values: pd.Series) -> Any:
         """One column of this library, in its own type."""
@@ -157,13 +155,12 @@ def _plain_values(values: pd.Series) -> Any:
     return values.astype(object).where(values.notna(), None).tolist()
 
 
-def _cast(built: nw.Series[Any], dtype: Any) -> nw.Series[Any] | None:
-    """The column in another dtype, or None where that would change it."""
-    if built.dtype == dtype:
-        return built
+def _cast(built: nw.Series[Any], like: nw.Series[Any]) -> nw.Series[Any]:
+    """The column in the very dtype of another one, or as it is where that would change it."""
+    native, own = built.to_native(), like.to_native()
     try:
-        cast = built.cast(dtype)
+        cast = nw.from_native(native.cast(own.dtype if hasattr(own, "dtype") else own.type), series_only=True)
         same = (cast.cast(built.dtype) == built).fill_null(value=True).all()
     except Exception:  # each library has errors of its own for a label that it cannot hold
-        return None
-    return cast if same and cast.null_count() == built.null_count() else None
+        return built
+    return cast.alias(built.name) if same and cast.null_count() == built.null_count() else built

@@ -144,7 +144,7 @@ def cast_if_lossless(column: pd.Series, dtype: Any) -> pd.Series:
         return column
     try:
         cast = column.astype(dtype)
-        same = bool((cast == column).all())
+        same = bool((cast.astype(column.dtype) == column).all())
     except (TypeError, ValueError, OverflowError):
         return column
     return cast if same else column

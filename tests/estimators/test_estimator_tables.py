@@ -30,7 +30,12 @@ def covered(n_series: int = 6) -> pd.DataFrame:
     )
 
 
-ROLES = {"static_cols": ["mass"], "control_cols": ["dose"], "error_cols": {"x": "x_error"}, "target_cols": ["x", "y"]}
+ROLES = {
+    "static_cols": ["mass"],
+    "control_cols": ["dose"],
+    "error_cols": {"x": "x_error"},
+    "target_cols": ["x", "y"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +43,14 @@ def df() -> pd.DataFrame:
     return covered()
 
 
+def quick(**params: Any) -> LatentODERegressor:
+    """Forms are at stake here, not solutions: long fixed steps."""
+    return small(**({"max_epochs": 1, "solver": "euler", "step_size": 1.0} | params))
+
+
 @pytest.fixture(scope="module")
 def model(df: pd.DataFrame) -> LatentODERegressor:
-    return small(max_epochs=2, event_times="poisson", **ROLES).fit(df)
+    return quick(event_times="poisson", **ROLES).fit(df)
 
 
 def future(df: pd.DataFrame) -> pd.DataFrame:
@@ -108,7 +118,10 @@ def test_scores_are_those_of_the_long_table(form, model, df):
 def test_pictures_are_those_of_the_long_table(form, model, df):
     given = FORMS[form].of(df)
     lines = [
-        [line.get_ydata() for line in model.plot_forecast(table, future(df), series=["s3"], truth=table)[0, 0].lines]
+        [
+            line.get_ydata()
+            for line in model.plot_forecast(table, future(df), series=["s3"], truth=table)[0, 0].lines
+        ]
         for table in (df, given)
     ]
     assert len(lines[0]) == len(lines[1]) == 4
@@ -119,7 +132,7 @@ def test_pictures_are_those_of_the_long_table(form, model, df):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_training_is_that_of_the_long_table(form, df):
-    fitted = [small(max_epochs=1, **ROLES).fit(table) for table in (df, FORMS[form].of(df))]
+    fitted = [quick(**ROLES).fit(table) for table in (df, FORMS[form].of(df))]
     assert_same(*(one.predict(df) for one in fitted))
     assert fitted[0].layout_.target_cols == fitted[1].layout_.target_cols
 
@@ -173,7 +186,7 @@ PANDAS_IDS = {
 @pytest.fixture(scope="module")
 def simple() -> tuple[LatentODERegressor, pd.DataFrame]:
     df = spirals(6, 6)
-    return small(max_epochs=1).fit(df), df
+    return quick().fit(df), df
 
 
 @pytest.mark.parametrize("dtype", PANDAS_IDS)
@@ -188,7 +201,7 @@ def test_ids_of_pandas_keep_their_dtype(dtype, at, simple):
     if dtype != "boolean":  # which merges series
         order = {"rows": None, "list": TIMES, "table": df[["id"]].assign(time=2.0)}[at]
         np.testing.assert_array_equal(numbers(answer), numbers(model.predict(df, order)))
-    small(max_epochs=1).fit(given)
+    quick().fit(given)
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA], ids=str)
@@ -219,8 +232,10 @@ def test_decimals_are_refused_with_the_repair(simple):
     from decimal import Decimal
 
     _, df = simple
-    with pytest.raises(DataError, match=re.escape("target 'x' is not numeric (object): convert it with pd.to_numeric")):
-        small(target_cols=["x"]).fit(df.assign(x=df["x"].map(Decimal)))
+    with pytest.raises(
+        DataError, match=re.escape("target 'x' is not numeric (object): convert it with pd.to_numeric")
+    ):
+        quick(target_cols=["x"]).fit(df.assign(x=df["x"].map(Decimal)))
 
 
 def test_decimals_of_polars_are_numbers(simple):
@@ -273,9 +288,9 @@ def clocked(request) -> tuple[str, LatentODERegressor, LatentODERegressor, pd.Da
     """A model of a calendar, and one of the same times in seconds."""
     df = hourly()
     seconds = df.assign(time=df["day"] * 86400.0)[["id", "time", "x", "y"]]
-    params = {"max_epochs": 2, "event_times": "poisson"}
+    params = {"event_times": "poisson"}
     name = request.param
-    return name, small(**params).fit(at(name, df)), small(**params).fit(seconds), df
+    return name, quick(**params).fit(at(name, df)), quick(**params).fit(seconds), df
 
 
 def test_every_calendar_is_read_as_seconds(clocked):
@@ -325,7 +340,9 @@ def test_texts_are_times_of_a_calendar(clocked):
     expected = pd.to_timedelta(texts) if texts[0] == "3 days" else pd.to_datetime(texts)
     if name == "period":
         expected = expected.to_period("D")
-    pd.testing.assert_frame_equal(answer, model.predict(given, expected).astype({"time": answer["time"].dtype}))
+    pd.testing.assert_frame_equal(
+        answer, model.predict(given, expected).astype({"time": answer["time"].dtype})
+    )
     pd.testing.assert_frame_equal(answer, model.predict(given, pd.Series(texts)))
 
 
@@ -344,27 +361,43 @@ def test_dates_of_python_are_times(clocked):
         ("datetime", ["01/02/2024"], "times that are texts must be ISO dates such as '2024-05-01' or"),
         ("datetime", ["tomorrow"], "convert others with pd.to_datetime(...); got ['tomorrow']"),
         ("period", ["soon"], "times that are texts must be periods such as '2024-05-01'; got ['soon']"),
-        ("timedelta", ["5"], "times that are texts must be durations with a unit, such as '3 days' or '90min'"),
+        (
+            "timedelta",
+            ["5"],
+            "times that are texts must be durations with a unit, such as '3 days' or '90min'",
+        ),
         ("zone", ["2024-01-01"], "times had a time zone"),
     ],
 )
 def test_ambiguous_texts_are_refused(calendar, texts, error):
     given = at(calendar, hourly())
     with pytest.raises(DataError, match=re.escape(error)):
-        small(max_epochs=1).fit(given).predict(given, texts)
+        quick().fit(given).predict(given, texts)
 
 
 @pytest.mark.parametrize(
     ("fitted", "asked", "text"),
     [
-        ("datetime", "period", "times were datetimes .* but are periods .*: turn them into datetimes with .dt.to_time"),
-        ("period", "datetime", r"times were periods \(period\[D\]\) in fit, but are datetimes .*\.dt\.to_period"),
-        ("timedelta", "datetime", "times were timedeltas .* in fit, but are datetimes .*: use the same kind of time"),
+        (
+            "datetime",
+            "period",
+            "times were datetimes .* but are periods .*: turn them into datetimes with .dt.to_time",
+        ),
+        (
+            "period",
+            "datetime",
+            r"times were periods \(period\[D\]\) in fit, but are datetimes .*\.dt\.to_period",
+        ),
+        (
+            "timedelta",
+            "datetime",
+            "times were timedeltas .* in fit, but are datetimes .*: use the same kind of time",
+        ),
     ],
 )
 def test_times_of_another_calendar_are_refused(fitted, asked, text):
     df = hourly()
-    model = small(max_epochs=1).fit(at(fitted, df))
+    model = quick().fit(at(fitted, df))
     with pytest.raises(DataError, match=text):
         model.predict(at(fitted, df), at(asked, df)["time"])
     with pytest.raises(DataError, match=text):
@@ -375,10 +408,10 @@ def test_times_of_another_calendar_are_refused(fitted, asked, text):
 @pytest.mark.parametrize("window", ["20D", pd.Timedelta(20, "D"), np.timedelta64(20, "D")], ids=str)
 def test_windows_are_durations_in_every_calendar(calendar, window):
     df = hourly(1, 30)
-    model = small(max_epochs=1, window=window).fit(at(calendar, df))
+    model = quick(window=window).fit(at(calendar, df))
     assert model._learned.window == 20 * 86400.0
     with pytest.raises(ValueError, match=f"since the time column 'time' holds {calendar}s; got 20"):
-        small(window=20).fit(at(calendar, df))
+        quick(window=20).fit(at(calendar, df))
 
 
 DATES = {
@@ -411,12 +444,14 @@ def test_times_of_other_libraries_keep_their_dtype(dtype, library):
             "array": given["time"].slice(0, 2).combine_chunks(),
             "table": given.select(["id", "time"]).slice(0, 2),
         }
-    model = small(max_epochs=1).fit(given)
+    model = quick().fit(given)
     for times in (None, *forms.values()):
         answer = model.predict(given, times)
         assert type(answer) is type(given)
-        assert answer.schema.field("time") == given.schema.field("time") if library == "pyarrow" else (
-            answer.schema["time"] == given.schema["time"]
+        assert (
+            answer.schema.field("time") == given.schema.field("time")
+            if library == "pyarrow"
+            else (answer.schema["time"] == given.schema["time"])
         )
     if calendar == "datetime" and dtype != "zone":
         np.testing.assert_array_equal(
@@ -427,7 +462,7 @@ def test_times_of_other_libraries_keep_their_dtype(dtype, library):
 def test_a_time_that_a_date_cannot_hold_is_answered_as_a_datetime():
     given = polars_of(at("datetime", hourly())).with_columns(pl.col("time").cast(pl.Date))
     noon = datetime.datetime(2024, 3, 1, 12)
-    answer = small(max_epochs=1).fit(given).predict(given, [noon])
+    answer = quick().fit(given).predict(given, [noon])
     assert answer["time"].to_list() == [noon] * 4
 
 
@@ -436,15 +471,15 @@ def test_a_time_that_a_date_cannot_hold_is_answered_as_a_datetime():
 
 def test_the_names_of_nixtla_are_known():
     df = spirals(6, 6).rename(columns={"id": "unique_id", "time": "ds", "x": "y", "y": "price"})
-    model = small(max_epochs=1).fit(df)
+    model = quick().fit(df)
     assert model.layout_.target_cols == ("y",)
     assert list(model.predict(df)) == ["unique_id", "ds", "y"]
     assert model.predict(polars_of(df)).columns == ["unique_id", "ds", "y"]
     levels = df.set_index(["unique_id", "ds"])
     pd.testing.assert_frame_equal(model.predict(levels).reset_index(), model.predict(df))
-    both = small(max_epochs=1, target_cols=["y", "price"]).fit(df)
+    both = quick(target_cols=["y", "price"]).fit(df)
     assert both.layout_.target_cols == ("y", "price")
-    named = small(max_epochs=1, id_col="unique_id", time_col="ds").fit(df)
+    named = quick(id_col="unique_id", time_col="ds").fit(df)
     assert named.layout_.target_cols == ("y", "price")
 
 
@@ -466,8 +501,8 @@ ALONE = {
 def test_one_series_needs_no_id(form, id_col):
     of, long = ALONE[form]
     df = alone()
-    model = small(max_epochs=1, id_col=id_col).fit(of(df))
-    reference = small(max_epochs=1).fit(df.assign(id=0))
+    model = quick(id_col=id_col).fit(of(df))
+    reference = quick().fit(df.assign(id=0))
     for method in ("predict", "sample", "quantiles", "interval"):
         for times in (None, TIMES, of(pd.DataFrame({"time": TIMES}))):
             asked = pd.DataFrame({"id": 0, "time": TIMES}) if times is not None else None
@@ -486,7 +521,7 @@ def test_an_unnamed_index_of_datetimes_is_the_time():
     days = pd.DatetimeIndex(START + pd.to_timedelta(df["time"], unit="D"))
     given = df.set_index(days)[["x", "y"]]
     given.index.name = None
-    model = small(max_epochs=1).fit(given)
+    model = quick().fit(given)
     answer = model.predict(given)
     assert answer.index.equals(given.index)
     assert answer.index.name is None
@@ -500,7 +535,7 @@ def test_an_unnamed_index_of_datetimes_is_the_time():
 
 def test_id_col_none_takes_rows_in_any_order_and_ties():
     df = alone()
-    model = small(max_epochs=1, id_col=None).fit(df)
+    model = quick(id_col=None).fit(df)
     shuffled = df.sample(frac=1, random_state=0)
     np.testing.assert_array_equal(numbers(model.predict(shuffled).sort_index()), numbers(model.predict(df)))
     twice = pd.concat([df, df.iloc[[0]]], ignore_index=True)
@@ -509,8 +544,10 @@ def test_id_col_none_takes_rows_in_any_order_and_ties():
 
 def test_times_and_table_must_agree_about_the_id():
     df = alone()
-    model = small(max_epochs=1).fit(df)
-    with pytest.raises(DataError, match="`times` names series in 'id', but the table is one series without an id"):
+    model = quick().fit(df)
+    with pytest.raises(
+        DataError, match="`times` names series in 'id', but the table is one series without an id"
+    ):
         model.predict(df, pd.DataFrame({"id": [0], "time": [1.0]}))
 
 
@@ -529,7 +566,10 @@ def test_lazy_tables_are_refused(model, df):
     [
         (lambda df: df.rename(columns={"time": "times"}), "no time column 'time' (did you mean 'times'?)"),
         (lambda df: df.rename(columns={"id": "iid"}), "no id column 'id' (did you mean 'iid'?)"),
-        (lambda df: df.rename(columns={"mass": "Mass"}), "no column 'mass', named in static_cols (did you mean 'Mass'?)"),
+        (
+            lambda df: df.rename(columns={"mass": "Mass"}),
+            "no column 'mass', named in static_cols (did you mean 'Mass'?)",
+        ),
     ],
 )
 def test_near_names_are_suggested(change, text, model, df):
@@ -545,11 +585,21 @@ def test_near_names_are_suggested(change, text, model, df):
 @pytest.fixture(scope="module")
 def labelled() -> pd.DataFrame:
     df = spirals(8, 6)
-    return df.assign(id=df["id"].map("s{}".format), side=np.where(df["id"] % 2, "left", "right"), high=df["y"] > 0)
+    return df.assign(
+        id=df["id"].map("s{}".format), side=np.where(df["id"] % 2, "left", "right"), high=df["y"] > 0
+    )
 
 
 def classifier(**params: Any) -> LatentODEClassifier:
-    defaults = {"latent_dim": 3, "hidden_dim": 8, "max_epochs": 1, "random_state": 0, "verbose": 0}
+    defaults = {
+        "latent_dim": 3,
+        "hidden_dim": 8,
+        "max_epochs": 1,
+        "solver": "euler",
+        "step_size": 1.0,
+        "random_state": 0,
+        "verbose": 0,
+    }
     return LatentODEClassifier(**(defaults | {"target_cols": ["x", "y"]} | params))
 
 
@@ -582,8 +632,12 @@ def test_classes_of_series_in_every_form(form, by_series, labelled):
     by_id = labelled.groupby("id")["side"].first()
     assert by_series.score(given, by_id) == by_series.score(labelled, by_id)
     again = classifier().fit(given, by_id)
-    np.testing.assert_array_equal(again.predict_proba(given).to_pandas()["left"] if form in ("polars", "pyarrow")
-                                  else again.predict_proba(given)["left"], expected["left"])
+    np.testing.assert_array_equal(
+        again.predict_proba(given).to_pandas()["left"]
+        if form in ("polars", "pyarrow")
+        else again.predict_proba(given)["left"],
+        expected["left"],
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -614,7 +668,7 @@ def test_classes_of_rows_in_every_form(form, by_row, labelled):
 @pytest.mark.parametrize("form", ["polars", "pyarrow"])
 def test_categorical_targets_keep_the_dtype_of_the_table(form, labelled):
     df = labelled.drop(columns="high")
-    model = small(max_epochs=1, likelihood={"side": "categorical"}).fit(df)
+    model = quick(likelihood={"side": "categorical"}).fit(df)
     given = FORMS[form].of(df)
     answer = model.predict(given)
     assert answer.to_pandas()["side"].tolist() == model.predict(df)["side"].tolist()
