@@ -35,6 +35,7 @@ THIRD_PARTY = {  # who may know a library (a heavy or opinionated one)
     "matplotlib": {"plotting", "cli"},
     "sklearn": {"estimators", "model_selection"},
     "typer": {"cli"},
+    "narwhals": {"series", "estimators"},
     "pooch": {"datasets"},
     "torch": set(ROWS) - {"datasets", "plotting", "metrics"},
 }

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from narwhals.typing import IntoDataFrameT
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
@@ -173,7 +174,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, df: pd.DataFrame, labels: Any) -> LatentODEClassifier:
+    def fit(self, df: Any, labels: Any) -> LatentODEClassifier:
         """Learn from a table of series and their labels.
 
         Parameters
@@ -241,7 +242,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         self._per_row = self.labels_per == "row"
         return self
 
-    def predict_proba(self, df: Any) -> Any:
+    def predict_proba(self, df: IntoDataFrameT) -> IntoDataFrameT:
         """Probability of every class.
 
         Parameters

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from narwhals.typing import IntoDataFrameT
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -52,16 +53,16 @@ class ForecastsMixin:
     _forecaster: Forecaster
     _learned: Learned
 
-    def predict(self, df: pd.DataFrame, times: Any = None, *, return_std: bool = False) -> Any:
+    def predict(self, df: IntoDataFrameT, times: Any = None, *, return_std: bool = False) -> Any:
         """Mean of the observations of each series at any time, given its rows in `df`.
 
         Parameters
         ----------
         df : DataFrame
-            What is known of each series, as in `fit`; the series need not have been trained on.
+            What is known of each series, in any form that `fit` takes; the series need not have been trained on.
         times : sequence, scalar or DataFrame, optional
-            One sequence of times for all series, or a table with the id and the time column; before, inside or
-            beyond the observations. Default: the rows of `df`.
+            One sequence of times for all series, or a table with the id and the time column, of any form; before,
+            inside or beyond the observations. ISO texts will do for datetimes. Default: the rows of `df`.
             A table with the control columns, too, says how these go on: a forecast follows the controls it is given.
         return_std : bool, default False
             Whether to return standard deviations too: of an observation, noise included (NaN for categories).
@@ -71,7 +72,9 @@ class ForecastsMixin:
         DataFrame or (DataFrame, DataFrame)
             Id, time and target columns as in `df`. By default one row per row of `df`, with its index; for a
             sequence, all times for each series in order of first appearance; for a table, its rows in their order.
-            With `times` the index is fresh (0, 1, ...). Of a category, its most probable label.
+            With `times` the index is fresh (0, 1, ...). Of a category, its most probable label. Like all answers a
+            table of the same form as `df`: of the same library, with keys in the index where they are in that of `df`,
+            without an id for one series without.
 
         Raises
         ------
@@ -85,7 +88,7 @@ class ForecastsMixin:
         std = self._scaled(question.table, question.queries, readouts.std(self._categorical))
         return answer, question.answer(self._columns(self.scaler_.std_from_model(std), labels=False))
 
-    def predict_proba(self, df: pd.DataFrame, times: Any = None) -> pd.DataFrame:
+    def predict_proba(self, df: IntoDataFrameT, times: Any = None) -> IntoDataFrameT:
         """Probability of every class of the targets that have classes.
 
         Parameters
@@ -125,7 +128,7 @@ class ForecastsMixin:
                 raise DataError(f"the classes {list(labels)} of {name!r} are written alike: rename them")
         return question.answer(columns)
 
-    def predict_intensity(self, df: pd.DataFrame, times: Any = None) -> pd.DataFrame:
+    def predict_intensity(self, df: IntoDataFrameT, times: Any = None) -> IntoDataFrameT:
         """Rate at which observations occur, of a model with `event_times`.
 
         Parameters
@@ -159,8 +162,8 @@ class ForecastsMixin:
         return question.answer(dict(zip(names, per_unit.T)))
 
     def predict_quantiles(
-        self, df: pd.DataFrame, times: Any = None, quantiles: Sequence[float] = (0.1, 0.5, 0.9)
-    ) -> pd.DataFrame:
+        self, df: IntoDataFrameT, times: Any = None, quantiles: Sequence[float] = (0.1, 0.5, 0.9)
+    ) -> IntoDataFrameT:
         """Quantiles of the observations, noise included.
 
         Of counts, the smallest number that is reached with at least this probability; categories without an order have
@@ -183,7 +186,9 @@ class ForecastsMixin:
         found = self._quantiles(question, levels)
         return question.stacked("quantile", levels, (self._columns(at, ordered=True) for at in found))
 
-    def predict_interval(self, df: pd.DataFrame, times: Any = None, coverage: float = 0.9) -> pd.DataFrame:
+    def predict_interval(
+        self, df: IntoDataFrameT, times: Any = None, coverage: float = 0.9
+    ) -> IntoDataFrameT:
         """Central interval that an observation falls into with probability `coverage`.
 
         Parameters
@@ -210,13 +215,13 @@ class ForecastsMixin:
 
     def sample(
         self,
-        df: pd.DataFrame,
+        df: IntoDataFrameT,
         times: Any = None,
         n_samples: int = 100,
         *,
         noise: bool = True,
         random_state: RandomState = None,
-    ) -> pd.DataFrame:
+    ) -> IntoDataFrameT:
         """Draw whole trajectories: the values of one sample at different times belong together.
 
         Parameters
@@ -254,12 +259,12 @@ class ForecastsMixin:
 
     def plot_forecast(
         self,
-        df: pd.DataFrame,
+        df: IntoDataFrameT,
         times: Any = None,
         *,
         coverage: float = 0.9,
         series: Sequence[Any] | None = None,
-        truth: pd.DataFrame | None = None,
+        truth: Any = None,
         target_cols: Sequence[Hashable] | None = None,
         ax: Any = None,
     ) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-import pandas as pd
 from sklearn.base import RegressorMixin
 from torch import nn
 
@@ -272,7 +271,7 @@ class LatentODERegressor(ScoresMixin, RegressorMixin, SeriesEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, df: pd.DataFrame, y: None = None) -> LatentODERegressor:
+    def fit(self, df: Any, y: None = None) -> LatentODERegressor:
         """Learn from a table of series.
 
         Parameters

@@ -110,7 +110,9 @@ class TableForm:
 
     def _index_of(self, answer: pd.DataFrame) -> pd.Index:
         names = [self.index.names[level] for level in self.keys.levels]
-        arrays = [pd.Index(answer[name].array, name=own) for own, name in zip(names, self.keys.levels.values())]
+        arrays = [
+            pd.Index(answer[name].array, name=own) for own, name in zip(names, self.keys.levels.values())
+        ]
         return arrays[0] if self.index.nlevels == 1 else pd.MultiIndex.from_arrays(arrays, names=names)
 
     def _write_foreign(self, foreign: ForeignTable, answer: pd.DataFrame, at_rows: bool) -> Any:
