@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ class SeriesEstimator(BaseEstimator):
             error_cols=self.error_cols,
             categorical=categorical_columns(self.likelihood, self.target_cols),
         )
-        return form, frame, layout
+        return form, frame, replace(layout, single=form.single)
 
     def _fit_table(
         self,

@@ -104,7 +104,7 @@ def find_keys(
         if level is not None and _may_be(df.index.names[level], id_col, ID):
             id_name, found["id"] = _level_name(df, level, id_col), level
     if time_name is None:
-        level = _other_level(df, places, id_name if "id" not in found else None, 1)
+        level = None if alone else _other_level(df, places, id_name if "id" not in found else None, 1)
         level = 0 if level is None and _holds_times(df.index) else level
         if level is not None and _may_be(df.index.names[level], time_col, TIME):
             time_name, found["time"] = _level_name(df, level, time_col), level

@@ -56,6 +56,8 @@ class TableLayout:
         Standard deviations of the measurement errors of some targets.
     categories : mapping from target to Categories
         Labels of the targets that are categories; their values in a `SeriesTable` are codes.
+    single : bool
+        Whether the table of `fit` was one series without an id; later tables without one are no surprise then.
     """
 
     id_col: Hashable
@@ -67,6 +69,7 @@ class TableLayout:
     control_interpolation: str = "linear"
     error_cols: Mapping[Hashable, Hashable] = field(default_factory=dict)
     categories: Mapping[Hashable, Categories] = field(default_factory=dict)
+    single: bool = False
 
     @classmethod
     def infer(
@@ -143,7 +146,8 @@ class TableLayout:
     def open(self, table: Any, *, single: bool = False, what: str = "table") -> OpenedTable:
         """A caller's table of any form (see `open_table`) in the long pandas form that all other methods take."""
         roles = {*self.target_cols, *self.static_cols, *self.control_cols, *self.error_cols.values()}
-        return open_table(table, self.id_col, self.time_col, single=single, roles=roles, what=what)
+        alone = single or self.single
+        return open_table(table, self.id_col, self.time_col, single=alone, roles=roles, what=what)
 
     def read(
         self,
@@ -263,6 +267,7 @@ class TableLayout:
             "control_interpolation": self.control_interpolation,
             "error_cols": [[plain(name), plain(column)] for name, column in self.error_cols.items()],
             "categories": [[plain(name), labels.state()] for name, labels in self.categories.items()],
+            "single": self.single,
         }
 
     @classmethod
@@ -279,6 +284,7 @@ class TableLayout:
             state["control_interpolation"],
             dict(state["error_cols"]),
             {name: Categories.from_state(labels) for name, labels in state["categories"]},
+            state["single"],
         )
 
     def _read_times(self, df: pd.DataFrame) -> FloatArray:

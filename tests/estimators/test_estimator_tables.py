@@ -551,6 +551,36 @@ def test_id_col_none_takes_rows_in_any_order_and_ties():
     assert len(model.predict(twice)) == 21
 
 
+def test_a_model_of_one_series_takes_later_tables_without_id_as_they_are():
+    df = alone()
+    model = quick().fit(df)
+    noted = df.assign(note="a").sample(frac=1, random_state=0)
+    np.testing.assert_array_equal(numbers(model.predict(noted).sort_index()), numbers(model.predict(df)))
+    states = np.where(df["x"] > df["x"].median(), "high", "low")
+    found = classifier(labels_per="row").fit(df.assign(state=states), "state")
+    assert len(found.predict(df.assign(state=states))) == len(df)
+
+
+@pytest.mark.parametrize("form", ["long", "levels", "pyarrow dtypes", "polars", "pyarrow"])
+@pytest.mark.parametrize("times", ["list", "table"])
+def test_no_times_give_an_empty_answer_of_the_same_form(form, times, model, df):
+    given = FORMS[form].of(df)
+    answer = model.predict(given, [] if times == "list" else FORMS[form].of(future(df)[:0]))
+    assert type(answer) is type(given)
+    assert len(answer) == 0
+    assert list(FORMS[form].long(answer).columns) == ["id", "time", "x", "y"]
+    if form in ("polars", "pyarrow"):
+        of = answer.schema.field if form == "pyarrow" else answer.schema.__getitem__
+        own = given.schema.field if form == "pyarrow" else given.schema.__getitem__
+        assert (of("id"), of("time")) == (own("id"), own("time"))
+
+
+def test_further_levels_of_the_index_stay_in_answers_at_the_rows(model, df):
+    given = df.assign(visit=range(len(df))).set_index(["visit", "id", "time"])
+    assert model.predict(given).index.equals(given.index)
+    assert model.predict(given, future(df)).index.names == ["id", "time"]
+
+
 def test_times_and_table_must_agree_about_the_id():
     df = alone()
     model = quick().fit(df)

@@ -178,6 +178,12 @@ REFUSED = {
         "time",
         "no time column 'time'; the columns are ['x']: name it with time_col=",
     ),
+    "two levels of one series": (
+        LEVELS[["x"]].rename_axis([None, None]),
+        None,
+        "time",
+        "no time column 'time'",
+    ),
     "times of floats as an index without name": (
         ALONE[["x"]].set_index(np.array([1.0, 2.0, 3.0])),
         "id",
