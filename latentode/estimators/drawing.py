@@ -94,8 +94,9 @@ def _grid(layout: TableLayout, df: pd.DataFrame, first: Any, end: Any) -> Any:
 
 def rows_since(layout: TableLayout, df: pd.DataFrame, times: pd.DataFrame) -> pd.DataFrame:
     """The rows of each series that are not before the first of its drawn times."""
-    first = times[layout.time_col].groupby(times[layout.id_col]).min().to_dict()
-    return df[df[layout.time_col] >= df[layout.id_col].astype(object).map(first)]
+    seen, asked = (layout.clock.read(table[layout.time_col], str) for table in (df, times))
+    first = pd.Series(asked).groupby(times[layout.id_col].to_numpy(dtype=object)).min().to_dict()
+    return df[seen >= df[layout.id_col].astype(object).map(first).to_numpy(dtype=np.float64)]
 
 
 def ends_of(

@@ -423,6 +423,20 @@ def test_windows_are_durations_in_every_calendar(calendar, window):
         quick(window=20).fit(at(calendar, df))
 
 
+@pytest.mark.parametrize("calendar", CALENDARS)
+def test_pictures_of_windows_show_every_calendar(calendar):
+    df = hourly(1, 30)
+    given = at(calendar, df)
+    ax = quick(window="20D").fit(given).plot_forecast(given, truth=given)[0, 0]
+    on_axis = {line.get_label(): np.asarray(line.get_xdata()) for line in ax.lines}
+    end, day = on_axis["truth"].max(), np.timedelta64(1, "D") if on_axis["truth"].dtype.kind == "M" else 1.0
+    days = {name: (on_axis[name] - end) / day for name in ("observed", "forecast")}
+    assert days["observed"].min() >= -20
+    assert days["forecast"].min() == pytest.approx(-20, abs=1)
+    assert days["forecast"].max() == pytest.approx(10, abs=1)
+    plt.close("all")
+
+
 DATES = {
     "us": pl.Datetime("us"),
     "ns": pl.Datetime("ns"),
