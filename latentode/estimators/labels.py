@@ -116,7 +116,7 @@ def _reindexed(labels: pd.Series, ids: pd.Series) -> pd.Series:
     """Labels by id, also where one of the two has categories or another dtype of texts."""
     if labels.index.dtype == ids.dtype:
         return labels.reindex(ids)
-    return labels.set_axis(labels.index.astype(object)).reindex(ids.astype(object))
+    return labels.set_axis(pd.Index(labels.index, dtype=object)).reindex(pd.Index(ids, dtype=object))
 
 
 def refuse_leaks(df: pd.DataFrame, by_row: pd.Series, targets: Sequence[Hashable]) -> None:

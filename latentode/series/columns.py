@@ -141,10 +141,9 @@ def factorize(ids: pd.Series) -> tuple[IntArray, pd.Index]:
 
 def positions_of(ids: pd.Series, among: pd.Index) -> IntArray:
     """Position of each id among others, -1 for an unknown one, whatever the dtypes of the two are."""
-    wanted = pd.Index(ids.astype(object) if ids.dtype == np.float16 else ids)
-    if wanted.dtype != among.dtype:
-        wanted, among = wanted.astype(object), among.astype(object)
-    return among.get_indexer(wanted).astype(np.int64)
+    if ids.dtype == among.dtype:
+        return among.get_indexer(pd.Index(ids)).astype(np.int64)
+    return among.astype(object).get_indexer(pd.Index(ids, dtype=object)).astype(np.int64)
 
 
 def place(ids: pd.Series, row: int) -> str:

@@ -135,9 +135,9 @@ class TableForm:
 
     def _rows_of(self, ids: pd.Series) -> Any:
         """For each id, the first row of the table that has it."""
-        own = pd.Index(self.ids.astype(object))
+        own = pd.Index(self.ids, dtype=object)
         first = ~own.duplicated()
-        return np.flatnonzero(first)[own[first].get_indexer(pd.Index(ids.astype(object)))]
+        return np.flatnonzero(first)[own[first].get_indexer(pd.Index(ids, dtype=object))]
 
 
 class OpenedTable(NamedTuple):

@@ -295,7 +295,7 @@ class TableLayout:
         check_keys(times, self.id_col, self.time_col)
         ids = times[self.id_col]
         factorize(ids)
-        unknown = pd.Index(ids[positions_of(ids, table.ids) < 0].unique().astype(object))
+        unknown = pd.Index(ids[positions_of(ids, table.ids) < 0].unique(), dtype=object)
         if len(unknown):
             raise DataError(
                 f"`times` asks for series that are not in the table: {some(unknown)}; "

@@ -14,6 +14,8 @@ from small_models import numbers, small, waves
 
 from latentode.exceptions import DataError, LatentODEWarning, SolverError
 
+TEXT = pd.Series(["a"]).dtype  # object in pandas 2
+
 # (a way to spoil the table, parameters, error, text)
 TABLES = {
     "empty": (
@@ -63,7 +65,7 @@ TABLES = {
         lambda df: df.assign(x="high"),
         {"target_cols": ["x", "y"]},
         DataError,
-        "target 'x' is not numeric (str): convert it with pd.to_numeric(...), leave it out with target_cols=",
+        f"target 'x' is not numeric ({TEXT}): convert it with pd.to_numeric(...), leave it out with target_cols=",
     ),
     "no numeric target": (
         lambda df: df[["id", "time"]].assign(x="high"),
@@ -106,7 +108,7 @@ TABLES = {
         lambda df: df.assign(time="yesterday"),
         {},
         DataError,
-        "times must be numbers, datetimes, periods or timedeltas, got str (for example 'yesterday'): convert with "
+        f"times must be numbers, datetimes, periods or timedeltas, got {TEXT} (for example 'yesterday'): convert with "
         "pd.to_datetime(...) if they are dates, with pd.to_numeric(...) if they are numbers",
     ),
     "missing id": (
