@@ -119,7 +119,10 @@ def check_parameters(
 
 def did_you_mean(given: Any, names: Iterable[str]) -> str:
     """A hint at the name that was probably meant, or nothing."""
-    close = get_close_matches(given, list(names), n=1) if isinstance(given, str) else []
+    if not isinstance(given, str):
+        return ""
+    known = list(names)
+    close = [name for name in known if name.lower() == given.lower()] or get_close_matches(given, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 

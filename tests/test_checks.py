@@ -91,3 +91,8 @@ def test_did_you_mean():
     assert did_you_mean("tsit", names) == " (did you mean 'tsit5'?)"
     for other in ("heun", "", 5, None, ["rk4"]):
         assert did_you_mean(other, names) == ""
+
+
+def test_a_name_in_other_letters_is_the_one_that_was_meant():
+    assert did_you_mean("x", ["y", "X"]) == " (did you mean 'X'?)"
+    assert did_you_mean(3, ["3"]) == ""

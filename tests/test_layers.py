@@ -37,6 +37,7 @@ THIRD_PARTY = {  # who may know a library (a heavy or opinionated one)
     "matplotlib": {"plotting", "cli"},
     "sklearn": {"estimators", "model_selection"},
     "typer": {"cli"},
+    "narwhals": {"series", "estimators"},
     "pooch": {"datasets"},
     "torch": set(ROWS) - {"datasets", "plotting", "metrics", "model_selection"},
 }

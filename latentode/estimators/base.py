@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import replace
 from typing import Any, Self
 
@@ -34,13 +34,19 @@ from latentode.estimators.parameters import (
     window_length,
 )
 from latentode.estimators.persistence import PersistenceMixin
-from latentode.estimators.target_likelihoods import categorical_columns, check_values, likelihood_names
+from latentode.estimators.target_likelihoods import (
+    categorical_columns,
+    check_values,
+    likelihood_names,
+    named_likelihoods,
+)
 from latentode.exceptions import DataError, LatentODEWarning
 from latentode.models.latent_ode import MAX_STEPS, LatentODE, LossOptions, SolveOptions
 from latentode.nn.likelihoods import LIKELIHOODS
 from latentode.seeding import numpy_generator, torch_generator
-from latentode.series import SeriesLoader, SeriesTable, TableLayout
-from latentode.series.columns import some
+from latentode.series import SeriesLoader, SeriesTable, TableForm, TableLayout, open_table
+from latentode.series.columns import factorize, some
+from latentode.series.key_columns import NIXTLA_TARGET
 from latentode.solvers import SOLVERS
 from latentode.training import History
 
@@ -73,18 +79,29 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
                 f"{self.n_samples} has no KL term per dimension"
             )
 
-    def _infer_layout(self, df: pd.DataFrame, ignored: tuple[Any, ...] = ()) -> TableLayout:
-        return TableLayout.infer(
-            df.drop(columns=list(ignored)) if ignored else df,
-            id_col=self.id_col,
-            time_col=self.time_col,
-            target_cols=self.target_cols,
+    def _open(
+        self, df: Any, ignored: Collection[Hashable] = ()
+    ) -> tuple[TableForm, pd.DataFrame, TableLayout]:
+        """The form of a training table, the long table in it, and the layout of that; `ignored` are no targets."""
+        roles = {*(self.target_cols or ()), *self.static_cols, *self.control_cols, *ignored}
+        roles |= {*(self.error_cols or {}).values(), *named_likelihoods(self.likelihood)}
+        form, frame = open_table(df, self.id_col, self.time_col, roles=roles)
+        ignored = [name for name in ignored if name in frame]
+        targets = self.target_cols
+        if targets is None and form.is_nixtla and NIXTLA_TARGET in frame and NIXTLA_TARGET not in roles:
+            targets = [NIXTLA_TARGET]  # the format says so: its other columns are known, not learned
+        layout = TableLayout.infer(
+            frame.drop(columns=ignored) if ignored else frame,
+            id_col=form.id_col,
+            time_col=form.time_col,
+            target_cols=targets,
             static_cols=list(self.static_cols),
             control_cols=list(self.control_cols),
             control_interpolation=self.control_interpolation,
             error_cols=self.error_cols,
             categorical=categorical_columns(self.likelihood, self.target_cols),
         )
+        return form, frame, replace(layout, single=form.single)
 
     def _fit_table(
         self,
@@ -313,4 +330,5 @@ def observed_series(table: SeriesTable) -> SeriesTable:
 
 def last_times(df: pd.DataFrame, layout: TableLayout) -> pd.Series:
     """Last time of each series, by id."""
-    return df[layout.time_col].groupby(df[layout.id_col], observed=True, sort=False).max()
+    codes, ids = factorize(df[layout.id_col])
+    return df[layout.time_col].groupby(codes).max().set_axis(ids)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from narwhals.typing import IntoDataFrameT
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
@@ -26,8 +27,7 @@ from latentode.exceptions import DataError
 from latentode.models.classifier import ClassifyingLatentODE
 from latentode.models.latent_ode import LatentODE
 from latentode.seeding import RandomState
-from latentode.series import SeriesTable
-from latentode.series.columns import check_frame
+from latentode.series import SeriesTable, TableForm
 from latentode.series.plain_values import as_plain, from_plain
 from latentode.training import Callback
 
@@ -186,7 +186,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, df: pd.DataFrame, labels: Any) -> LatentODEClassifier:
+    def fit(self, df: Any, labels: Any) -> LatentODEClassifier:
         """Learn from a table of series and their labels.
 
         Ctrl-C after the first epoch ends the training with a warning and leaves a fitted model, with the weights of the
@@ -200,8 +200,9 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         labels : mapping, Series, sequence or column name
             With `labels_per="series"` a mapping or a pandas Series from id to label, or one label per row of `df`, the
             same in all rows of a series; with "row" one label per row. A Series with the index of `df`, in any order,
-            is matched by it. The name of a column of `df` stands for that column, which is then no target. A missing
-            label (None, NaN) is no label: what was observed is learned from all the same.
+            is matched by it; columns of polars and pyarrow are one label per row. The name of a column of `df` stands
+            for that column, which is then no target. A missing label (None, NaN) is no label: what was observed is
+            learned from all the same.
 
         Returns
         -------
@@ -220,26 +221,27 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
             after three restarts.
         """
         self._check_parameters()
-        check_frame(df)
         if labels is None:
             raise ValueError(
                 "labels must be given: a mapping from id to label, one label per row, or a column name"
             )
+        labels = of.in_pandas(labels)
         column = labels if isinstance(labels, Hashable) and not isinstance(labels, tuple) else None
         if column is not None and column in (self.target_cols or ()):
             raise ValueError(f"column {column!r} holds the labels: it cannot be in target_cols, too")
-        layout = self._infer_layout(df, ignored=() if column not in df.columns else (column,))
-        table = layout.read(df, require_observed=True)
+        form, frame, layout = self._open(df, ignored=() if column is None else (column,))
+        table = layout.read(frame, require_observed=True)
+        rows = frame.set_axis(form.index)  # labels may be matched by the caller's index
         if self.labels_per == "series":
-            by_id = of.series_labels(df, labels, self.id_col)
+            by_id = of.series_labels(rows, labels, layout.id_col)
             found = of.encoded(by_id)
-            of.refuse_leaks(df, df[self.id_col].map(by_id), layout.target_cols)
+            of.refuse_leaks(frame, frame[layout.id_col].map(by_id), layout.target_cols)
             codes = pd.Series(found.codes, index=by_id.index)
             table = replace(table, labels=of.per_series(codes, table))
         else:
-            by_row = of.row_labels(df, labels)
+            by_row = of.row_labels(rows, labels)
             found = of.encoded(by_row)
-            of.refuse_leaks(df, by_row, layout.target_cols)
+            of.refuse_leaks(frame, by_row, layout.target_cols)
             table = replace(table, row_labels=found.codes[table.rows])
         weights = torch.as_tensor(of.class_weights(self.class_weight, found), dtype=torch.float32)
 
@@ -261,7 +263,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         self._per_row = self.labels_per == "row"
         return self
 
-    def predict_proba(self, df: pd.DataFrame) -> pd.DataFrame:
+    def predict_proba(self, df: IntoDataFrameT) -> IntoDataFrameT:
         """Probability of every class.
 
         Parameters
@@ -273,32 +275,52 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         -------
         DataFrame
             One column per class; one row per series, indexed by id, in order of first appearance, or with
-            `labels_per="row"` one row per row of `df`, with its index.
+            `labels_per="row"` one row per row of `df`, with its index. For a table of another library than pandas one
+            of that library, per series with an id column; its columns are called as the classes are written.
         """
-        check_is_fitted(self, "classifier_")
-        table = self.layout_.read(df)
+        form, table = self._known(df)
+        found = pd.DataFrame(self._probabilities(table), columns=self.classes_)
+        return form.write_rows(found) if self._per_row else form.write_series(found, table.ids)
+
+    def predict(self, df: Any) -> Any:
+        """The most probable class of each series, indexed by id, or of each row, with the index of `df`.
+
+        A pandas Series; for a table of another library without an index, a table of id and `label`, or with
+        `labels_per="row"` a column.
+        """
+        form, table = self._known(df)
+        found = pd.Series(self._classes_of(table), name="label")
         if self._per_row:
-            return pd.DataFrame(self._of_rows(table), index=df.index, columns=self.classes_)
-        index = table.ids.rename(self.layout_.id_col)
-        return pd.DataFrame(self._of_series(table), index=index, columns=self.classes_)
+            return form.write_row_labels(found)
+        answer = form.write_series(found.to_frame(), table.ids)
+        return answer["label"] if isinstance(answer, pd.DataFrame) else answer
 
-    def predict(self, df: pd.DataFrame) -> pd.Series:
-        """The most probable class of each series, indexed by id, or of each row, with the index of `df`."""
-        found = self.predict_proba(df)
-        return pd.Series(self.classes_[found.to_numpy().argmax(axis=1)], index=found.index, name="label")
-
-    def score(self, df: pd.DataFrame, labels: Any, sample_weight: None = None) -> float:
+    def score(self, df: Any, labels: Any, sample_weight: None = None) -> float:
         """Share of right answers among the labels of the series, or rows, of `df`; `labels` as in `fit`."""
         if sample_weight is not None:
             raise ValueError("sample_weight must be None: every label counts the same")
-        found = self.predict(df)
-        truth = (
-            of.row_labels(df, labels) if self._per_row else of.series_labels(df, labels, self.layout_.id_col)
-        )
+        form, table = self._known(df)
+        rows = self.layout_.open(df).frame.set_axis(form.index)
+        given = of.in_pandas(labels)
+        id_col = self.layout_.id_col
+        truth = of.row_labels(rows, given) if self._per_row else of.series_labels(rows, given, id_col)
         known = truth.notna().to_numpy(dtype=bool)
         if not known.any():
             raise DataError("nothing to score: no label is given")
-        return float(np.mean(found.to_numpy()[known] == truth.to_numpy()[known]))
+        return float(np.mean(self._classes_of(table)[known] == truth.to_numpy()[known]))
+
+    def _known(self, df: Any) -> tuple[TableForm, SeriesTable]:
+        """Form and series of a table."""
+        check_is_fitted(self, "classifier_")
+        form, frame = self.layout_.open(df)
+        return form, self.layout_.read(frame)
+
+    def _probabilities(self, table: SeriesTable) -> NDArray:
+        """Probabilities of the series (N, C), or of the rows (R, C)."""
+        return self._of_rows(table) if self._per_row else self._of_series(table)
+
+    def _classes_of(self, table: SeriesTable) -> NDArray:
+        return self.classes_[self._probabilities(table).argmax(axis=1)]
 
     @torch.no_grad()
     def _of_series(self, table: SeriesTable) -> NDArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ import pandas as pd
 
 from latentode.exceptions import DataError
 from latentode.series import TableLayout
+
+N_TIMES = 200  # per series
 
 
 def series_to_draw(layout: TableLayout, df: pd.DataFrame, series: Sequence[Any] | None) -> list[Any]:
@@ -43,9 +46,11 @@ def targets_to_draw(layout: TableLayout, target_cols: Sequence[Hashable] | None)
 
 
 def queries_to_draw(
-    layout: TableLayout, df: pd.DataFrame, times: pd.DataFrame, names: list[Any]
-) -> pd.DataFrame:
-    """The rows of a table of times that ask about the series drawn."""
+    layout: TableLayout, df: pd.DataFrame, times: pd.DataFrame | pd.Series, names: list[Any]
+) -> pd.DataFrame | pd.Series:
+    """The times asked about; of a table of them the rows that ask about the series drawn."""
+    if isinstance(times, pd.Series):
+        return times
     table = layout.read(df)
     layout.read_queries(times, table)  # refuses bad times of series that are not drawn, too
     return times[times[layout.id_col].isin(names)].reset_index(drop=True)  # with the controls it may hold
@@ -54,28 +59,44 @@ def queries_to_draw(
 def times_to_draw(layout: TableLayout, df: pd.DataFrame, span: float, windowed: bool) -> pd.DataFrame:
     """200 times per series, from its first row to half its span (or half of `span`) beyond the last.
 
-    Of a model of windows: from a window (`span`) before the last row to half a window after it.
+    Of a model of windows: from a window (`span`) before the last row to half a window after it. Of periods, those that
+    lie there, at most 200.
     """
     id_col, time_col = layout.id_col, layout.time_col
-    window: Any = span if layout.time_kind == "numeric" else pd.Timedelta(span, "s")
+    window: Any = pd.Timedelta(span, "s") if layout.clock.in_seconds else span
     parts = []
     for name, rows in df.groupby(df[id_col], sort=False, observed=True):
-        first, last = rows[time_col].min(), rows[time_col].max()
+        first, last = _instant(rows[time_col].min()), _instant(rows[time_col].max())
         if windowed:
             first = max(first, last - window)
         beyond = window / 2 if windowed or first == last else (last - first) / 2
-        if layout.time_kind == "numeric":
-            grid: Any = np.linspace(float(first), float(last + beyond), 200)
-        else:
-            grid = pd.date_range(first, last + beyond, periods=200)
-        parts.append(pd.DataFrame({id_col: name, time_col: grid}))
+        parts.append(pd.DataFrame({id_col: name, time_col: _grid(layout, df, first, last + beyond)}))
     return pd.concat(parts, ignore_index=True)
+
+
+def _instant(time: Any) -> Any:
+    """The start of a period, and a date as a datetime; other times as they are."""
+    if isinstance(time, pd.Period):
+        return time.start_time
+    return pd.Timestamp(time) if type(time) is datetime.date else time
+
+
+def _grid(layout: TableLayout, df: pd.DataFrame, first: Any, end: Any) -> Any:
+    dtype = df[layout.time_col].dtype
+    if layout.time_kind == "period":
+        return pd.date_range(first, end, periods=N_TIMES).to_period(dtype.freq).unique()  # type: ignore[union-attr]
+    if layout.time_kind == "datetime":
+        return pd.date_range(first, end, periods=N_TIMES)
+    if layout.time_kind == "timedelta":
+        return pd.timedelta_range(first, end, periods=N_TIMES)
+    return np.linspace(float(first), float(end), N_TIMES)
 
 
 def rows_since(layout: TableLayout, df: pd.DataFrame, times: pd.DataFrame) -> pd.DataFrame:
     """The rows of each series that are not before the first of its drawn times."""
-    first = times[layout.time_col].groupby(times[layout.id_col]).min().to_dict()
-    return df[df[layout.time_col] >= df[layout.id_col].astype(object).map(first)]
+    seen, asked = (layout.clock.read(table[layout.time_col], str) for table in (df, times))
+    first = pd.Series(asked).groupby(times[layout.id_col].to_numpy(dtype=object)).min().to_dict()
+    return df[seen >= df[layout.id_col].astype(object).map(first).to_numpy(dtype=np.float64)]
 
 
 def ends_of(

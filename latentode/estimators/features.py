@@ -31,13 +31,15 @@ class FeaturesMixin(ForecastsMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         Returns
         -------
         DataFrame (N, latent_dim)
-            One row per series, indexed by id, in order of first appearance.
+            One row per series, indexed by id, in order of first appearance; for a table of another library than pandas
+            one of that library, with an id column.
         """
         check_is_fitted(self, "model_")
-        table = self.layout_.read(df, read_errors=False)
+        form, frame = self.layout_.open(df)
+        table = self.layout_.read(frame, read_errors=False)
         states = self._forecaster.posterior(table).mean.double().numpy()
         names = self.get_feature_names_out()
-        return pd.DataFrame(states, index=table.ids.rename(self.layout_.id_col), columns=names)
+        return form.write_series(pd.DataFrame(states, columns=names), table.ids)
 
     def fit_transform(self, df: pd.DataFrame, y: Any = None) -> pd.DataFrame:
         """`fit(df)`, then `transform(df)`; labels `y`, which a pipeline hands to all its steps, are not looked at."""
@@ -57,16 +59,17 @@ class FeaturesMixin(ForecastsMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             A copy: observed cells, other columns, order and index of the rows are as they were. Of categories, the most
             probable label. Columns that cannot hold the filled values, such as whole numbers, become floats.
         """
-        _, table, queries = self._read(df, None)
-        mean = self._scaled(table, queries, readouts.mean(self._categorical))
+        question = self._ask(df)
+        form, frame = self.layout_.open(df)
+        mean = self._scaled(question.table, question.queries, readouts.mean(self._categorical))
         filled = self._columns(self.scaler_.from_model(mean))
-        gaps = {name: df[name].isna().to_numpy(dtype=bool) for name in filled}
+        gaps = {name: frame[name].isna().to_numpy(dtype=bool) for name in filled}
         columns = {
-            name: _filled(df[name], gaps[name], np.asarray(filled[name]))
+            name: _filled(frame[name], gaps[name], np.asarray(filled[name]))
             for name in filled
             if gaps[name].any()
         }
-        return _assigned(df, columns)
+        return form.write(_assigned(frame, columns), at_rows=True)
 
     @property
     def _n_features_out(self) -> int:

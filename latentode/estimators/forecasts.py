@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from narwhals.typing import IntoDataFrameT
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -29,6 +30,7 @@ from latentode.estimators.drawing import (
 from latentode.estimators.forecaster import Forecaster, Readout, observed_rows
 from latentode.estimators.learned import Learned
 from latentode.estimators.parameters import quantile_levels
+from latentode.estimators.question import Question, asked_of
 from latentode.exceptions import DataError, LatentODEWarning
 from latentode.models.latent_ode import LatentODE
 from latentode.seeding import RandomState, numpy_generator, torch_generator
@@ -52,16 +54,16 @@ class ForecastsMixin:
     _forecaster: Forecaster
     _learned: Learned
 
-    def predict(self, df: pd.DataFrame, times: Any = None, *, return_std: bool = False) -> Any:
+    def predict(self, df: IntoDataFrameT, times: Any = None, *, return_std: bool = False) -> Any:
         """Mean of the observations of each series at any time, given its rows in `df`.
 
         Parameters
         ----------
         df : DataFrame
-            What is known of each series, as in `fit`; the series need not have been trained on.
+            What is known of each series, in any form that `fit` takes; the series need not have been trained on.
         times : sequence, scalar or DataFrame, optional
-            One sequence of times for all series, or a table with the id and the time column; before, inside or
-            beyond the observations. Default: the rows of `df`.
+            One sequence of times for all series, or a table with the id and the time column, of any form; before,
+            inside or beyond the observations. ISO texts will do for datetimes. Default: the rows of `df`.
             A table with the control columns, too, says how these go on: a forecast follows the controls it is given.
         return_std : bool, default False
             Whether to return standard deviations too: of an observation, noise included (NaN for categories).
@@ -71,23 +73,24 @@ class ForecastsMixin:
         DataFrame or (DataFrame, DataFrame)
             Id, time and target columns as in `df`. By default one row per row of `df`, with its index; for a
             sequence, all times for each series in order of first appearance; for a table, its rows in their order.
-            With `times` the index is fresh (0, 1, ...). Of a category, its most probable label.
+            With `times` the index is fresh (0, 1, ...). Of a category, its most probable label. Like all answers a
+            table of the same form as `df`: of the same library, with keys in the index where they are in that of `df`,
+            without an id for one series without.
 
         Raises
         ------
         NotFittedError, DataError, TypeError
         """
-        keys, table, queries = self._read(df, times)
-        mean = self._scaled(table, queries, readouts.mean(self._categorical))
-        answer = self._write(keys, self.scaler_.from_model(mean))
+        question = self._ask(df, times)
+        mean = self._scaled(question.table, question.queries, readouts.mean(self._categorical))
+        answer = question.answer(self._columns(self.scaler_.from_model(mean)))
         if not return_std:
             return answer
-        std = self._scaled(
-            table, queries, self._calibrated(multiplied, readouts.std(self._categorical), table, queries)
-        )
-        return answer, self._write(keys, self.scaler_.std_from_model(std), labels=False)
+        readout = self._calibrated(multiplied, readouts.std(self._categorical), question)
+        std = self._scaled(question.table, question.queries, readout)
+        return answer, question.answer(self._columns(self.scaler_.std_from_model(std), labels=False))
 
-    def predict_proba(self, df: pd.DataFrame, times: Any = None) -> pd.DataFrame:
+    def predict_proba(self, df: IntoDataFrameT, times: Any = None) -> IntoDataFrameT:
         """Probability of every class of the targets that have classes.
 
         Parameters
@@ -106,7 +109,7 @@ class ForecastsMixin:
         AttributeError
             When no target has classes.
         """
-        keys, table, queries = self._read(df, times)
+        question = self._ask(df, times)
         names = [
             name
             for name in self.layout_.target_cols
@@ -121,13 +124,13 @@ class ForecastsMixin:
         for name in names:
             target = self.layout_.target_cols.index(name)
             labels = self.layout_.categories[name].labels if name in self.layout_.categories else (0, 1)
-            found = self._scaled(table, queries, readouts.probabilities(target))
+            found = self._scaled(question.table, question.queries, readouts.probabilities(target))
             columns |= {f"{name}_{label}": found[:, code] for code, label in enumerate(labels)}
             if len({str(label) for label in labels}) < len(labels):
                 raise DataError(f"the classes {list(labels)} of {name!r} are written alike: rename them")
-        return self.layout_.write(keys, columns)
+        return question.answer(columns)
 
-    def predict_intensity(self, df: pd.DataFrame, times: Any = None) -> pd.DataFrame:
+    def predict_intensity(self, df: IntoDataFrameT, times: Any = None) -> IntoDataFrameT:
         """Rate at which observations occur, of a model with `event_times`.
 
         Parameters
@@ -139,27 +142,30 @@ class ForecastsMixin:
         -------
         DataFrame
             The rows of `predict`, with a column `intensity` (`event_times="poisson"`) or `<target>_intensity` for each
-            target (`"poisson_per_target"`): expected events per unit of the time column, of datetimes per day.
+            target (`"poisson_per_target"`): expected events per unit of the time column, which for times
+            that are no numbers is a day.
 
         Raises
         ------
         AttributeError
             For a model without `event_times`.
         """
-        keys, table, queries = self._read(df, times)
+        question = self._ask(df, times)
         if self.model_.intensity is None:
             raise AttributeError('the model has no intensity: fit it with event_times="poisson"')
-        per_unit = self._scaled(table, queries, readouts.intensities) / self.time_scale_.unit
-        if self.layout_.time_kind == "datetime":
+        per_unit = (
+            self._scaled(question.table, question.queries, readouts.intensities) / self.time_scale_.unit
+        )
+        if self.layout_.clock.in_seconds:
             per_unit = per_unit * SECONDS_PER_DAY
         names = ["intensity"]
         if self._learned.event_times == "poisson_per_target":
             names = [f"{name}_intensity" for name in self.layout_.target_cols]
-        return self.layout_.write(keys, dict(zip(names, per_unit.T)))
+        return question.answer(dict(zip(names, per_unit.T)))
 
     def predict_quantiles(
-        self, df: pd.DataFrame, times: Any = None, quantiles: Sequence[float] = (0.1, 0.5, 0.9)
-    ) -> pd.DataFrame:
+        self, df: IntoDataFrameT, times: Any = None, quantiles: Sequence[float] = (0.1, 0.5, 0.9)
+    ) -> IntoDataFrameT:
         """Quantiles of the observations, noise included.
 
         Of counts, the smallest number that is reached with at least this probability; categories without an order have
@@ -178,11 +184,13 @@ class ForecastsMixin:
             given.
         """
         levels = quantile_levels(quantiles)
-        keys, table, queries = self._read(df, times)
-        found = self._quantiles(table, queries, levels)
-        return self._stack(keys, "quantile", levels, found, ordered=True)
+        question = self._ask(df, times)
+        found = self._quantiles(question, levels)
+        return question.stacked("quantile", levels, (self._columns(at, ordered=True) for at in found))
 
-    def predict_interval(self, df: pd.DataFrame, times: Any = None, coverage: float = 0.9) -> pd.DataFrame:
+    def predict_interval(
+        self, df: IntoDataFrameT, times: Any = None, coverage: float = 0.9
+    ) -> IntoDataFrameT:
         """Central interval that an observation falls into with probability `coverage`.
 
         Parameters
@@ -199,23 +207,23 @@ class ForecastsMixin:
         """
         if not Number(0, 1, open_low=True, open_high=True).allows(coverage):
             raise ValueError(f"coverage must be a number strictly between 0 and 1; got {coverage!r}")
-        keys, table, queries = self._read(df, times)
-        low, high = self._quantiles(table, queries, [(1 - coverage) / 2, (1 + coverage) / 2])
+        question = self._ask(df, times)
+        low, high = self._quantiles(question, [(1 - coverage) / 2, (1 + coverage) / 2])
         columns: dict[Hashable, NDArray] = {}
         lower, upper = self._columns(low, ordered=True), self._columns(high, ordered=True)
         for name in lower:
             columns[f"{name}_lower"], columns[f"{name}_upper"] = lower[name], upper[name]
-        return self.layout_.write(keys, columns)
+        return question.answer(columns)
 
     def sample(
         self,
-        df: pd.DataFrame,
+        df: IntoDataFrameT,
         times: Any = None,
         n_samples: int = 100,
         *,
         noise: bool = True,
         random_state: RandomState = None,
-    ) -> pd.DataFrame:
+    ) -> IntoDataFrameT:
         """Draw whole trajectories: the values of one sample at different times belong together.
 
         Parameters
@@ -237,27 +245,32 @@ class ForecastsMixin:
         """
         if not Whole(1).allows(n_samples):
             raise ValueError(f"n_samples must be an int of at least 1; got {n_samples!r}")
-        keys, table, queries = self._read(df, times)
+        question = self._ask(df, times)
         rng = numpy_generator(self.random_state if random_state is None else random_state)
         generator = torch_generator(rng)
-        eps = readouts.noise_of(table.ids, n_samples, self._learned.latent_dim, int(rng.integers(2**32)))
+        eps = readouts.noise_of(
+            question.table.ids, n_samples, self._learned.latent_dim, int(rng.integers(2**32))
+        )
 
         readout = readouts.draws(noise, generator, self._categorical)
-        found = self._scaled(table, queries, readout, n_samples, lambda series: eps[:, series])
-        factors = self._factors(table, queries)
+        found = self._scaled(
+            question.table, question.queries, readout, n_samples, lambda series: eps[:, series]
+        )
+        factors = self._factors(question.table, question.queries)
         if noise and factors is not None:
-            centre, factor = self._scaled(table, queries, readouts.mean()), factors.numpy()
+            centre, factor = self._scaled(question.table, question.queries, readouts.mean()), factors.numpy()
             found = np.where(factor == 1, found, centre + factor * (found - centre))
-        return self._stack(keys, "sample", range(n_samples), self.scaler_.from_model(found))
+        drawn = self.scaler_.from_model(found)
+        return question.stacked("sample", range(n_samples), (self._columns(values) for values in drawn))
 
     def plot_forecast(
         self,
-        df: pd.DataFrame,
+        df: IntoDataFrameT,
         times: Any = None,
         *,
         coverage: float = 0.9,
         series: Sequence[Any] | None = None,
-        truth: pd.DataFrame | None = None,
+        truth: Any = None,
         target_cols: Sequence[Hashable] | None = None,
         ax: Any = None,
     ) -> Any:
@@ -284,42 +297,39 @@ class ForecastsMixin:
         Axes, or array of Axes (targets, series)
         """
         check_is_fitted(self, "model_")
-        names = series_to_draw(self.layout_, df, series)
-        shown = df[df[self.layout_.id_col].isin(names)]
-        observed = shown
+        layout, (form, frame) = self.layout_, self.layout_.open(df)
+        names = series_to_draw(layout, frame, series)
+        observed = shown = frame[frame[layout.id_col].isin(names)].reset_index(drop=True)
         if times is None:
             windowed = self._forecaster.window is not None
-            times = times_to_draw(self.layout_, shown, self._learned.span, windowed)
-            observed = rows_since(self.layout_, shown, times) if windowed else shown
-        elif isinstance(times, pd.DataFrame):
-            times = queries_to_draw(self.layout_, df, times, names)
-        drawn = targets_to_draw(self.layout_, target_cols)
-        interval = self.predict_interval(shown, times, coverage)
-        lower, upper = ends_of(interval, self.layout_, drawn)
+            default = times_to_draw(layout, shown, self._learned.span, windowed)
+            observed = rows_since(layout, shown, default) if windowed else shown
+            asked: pd.DataFrame | pd.Series = default
+        else:
+            asked = queries_to_draw(layout, frame, asked_of(layout, form, frame, times), names)
+        drawn = targets_to_draw(layout, target_cols)
+        lower, upper = ends_of(self.predict_interval(shown, asked, coverage), layout, drawn)
         return plotting.plot_forecast_panels(
             observed,
-            self.predict(shown, times),
+            self.predict(shown, asked),
             lower,
             upper,
-            truth=truth,
-            series=names,
+            truth=None if truth is None else layout.open(truth, single=form.single).frame,
+            series=None if form.single else names,
             target_cols=drawn,
             coverage=coverage,
-            id_col=self.layout_.id_col,  # type: ignore[arg-type]
-            time_col=self.layout_.time_col,  # type: ignore[arg-type]
+            id_col=None if form.single else layout.id_col,  # type: ignore[arg-type]
+            time_col=layout.time_col,  # type: ignore[arg-type]
             ax=ax,
         )
 
-    def _read(self, df: pd.DataFrame, times: Any) -> tuple[pd.DataFrame, SeriesTable, SeriesTable]:
-        """The keys of the answer, the contexts, and the queries."""
+    def _ask(self, df: Any, times: Any = None) -> Question:
+        """The question of a caller, about a table of any form at any times, and warnings about it."""
         check_is_fitted(self, "model_")
-        table = self.layout_.read(df, times=times, read_errors=False)
-        if times is None:
-            keys, queries = self.layout_.keys(df), as_queries(table)
-        else:
-            keys, queries = self.layout_.query_keys(times, table), self.layout_.read_queries(times, table)
-            self._warn_of_unknown_controls(table, queries)
-        return keys, table, self._within_reach(table, queries)
+        question = Question.read(self.layout_, df, times)
+        if not question.at_rows:
+            self._warn_of_unknown_controls(question.table, question.queries)
+        return question.at(self._within_reach(question.table, question.queries))
 
     @property
     def _categorical(self) -> list[int]:
@@ -339,14 +349,10 @@ class ForecastsMixin:
         return self._forecaster.predict(table, queries, noise, readout)
 
     def _calibrated(
-        self,
-        how: Callable[[Readout, Tensor], Readout],
-        readout: Readout,
-        table: SeriesTable,
-        queries: SeriesTable,
+        self, how: Callable[[Readout, Tensor], Readout], readout: Readout, question: Question
     ) -> Readout:
         """The read-out with the spread that calibration found, if there was one."""
-        factors = self._factors(table, queries)
+        factors = self._factors(question.table, question.queries)
         return readout if factors is None else how(readout, factors)
 
     def _factors(self, table: SeriesTable, queries: SeriesTable) -> Tensor | None:
@@ -365,7 +371,7 @@ class ForecastsMixin:
         reach = max(REACH * self.time_scale_.unit / self._learned.span, 1.0)
         if not (beyond > min(FAR, reach)).any():
             return queries
-        unit = "in the unit of the time column" if self.layout_.time_kind == "numeric" else "seconds"
+        unit = "seconds" if self.layout_.clock.in_seconds else "in the unit of the time column"
         warnings.warn(
             f"times reach {beyond.max():.3g} training spans beyond the observations (one span is "
             f"{self._learned.span:g} {unit}): the model has never seen such distances; beyond {reach:.3g} spans the "
@@ -397,16 +403,10 @@ class ForecastsMixin:
             stacklevel=4,
         )
 
-    def _quantiles(self, table: SeriesTable, queries: SeriesTable, levels: Sequence[float]) -> NDArray:
+    def _quantiles(self, question: Question, levels: Sequence[float]) -> NDArray:
         """Quantiles (Q, R, D) in the caller's units."""
-        readout = self._calibrated(stretched, readouts.quantiles(levels), table, queries)
-        return self.scaler_.from_model(self._scaled(table, queries, readout))
-
-    def _write(
-        self, keys: pd.DataFrame, values: NDArray, *, labels: bool = True, ordered: bool = False
-    ) -> pd.DataFrame:
-        """The answer with a column per target."""
-        return self.layout_.write(keys, self._columns(values, labels=labels, ordered=ordered))
+        readout = self._calibrated(stretched, readouts.quantiles(levels), question)
+        return self.scaler_.from_model(self._scaled(question.table, question.queries, readout))
 
     def _columns(self, values: NDArray, *, labels: bool = True, ordered: bool = False) -> dict[Hashable, Any]:
         """Values (R, D) by target, codes as `labels`; where only `ordered` values make sense, no other categories."""
@@ -418,22 +418,3 @@ class ForecastsMixin:
             elif categories.ordered or not ordered:
                 columns[name] = categories.decode(column)
         return columns
-
-    def _stack(
-        self, keys: pd.DataFrame, name: str, labels: Iterable[Any], found: NDArray, *, ordered: bool = False
-    ) -> pd.DataFrame:
-        """One block of rows per label, with the label as a column after the time."""
-        if name in keys.columns or name in self.layout_.target_cols:
-            raise DataError(
-                f"the answer needs the name {name!r} for its own column: rename that of the table"
-            )
-        blocks = []
-        for label, values in zip(labels, found):
-            block = self._write(keys, values, ordered=ordered)
-            block.insert(2, name, label)
-            blocks.append(block)
-        return pd.concat(blocks, ignore_index=True)
-
-
-def as_queries(table: SeriesTable) -> SeriesTable:
-    return replace(table, values=np.empty((table.n_rows, 0)))

@@ -14,6 +14,7 @@ from latentode.checks import Number, did_you_mean
 from latentode.exceptions import DataError
 from latentode.series import SeriesTable
 from latentode.series.columns import plain, some
+from latentode.series.foreign import foreign_column
 
 
 class Labels(NamedTuple):
@@ -21,6 +22,12 @@ class Labels(NamedTuple):
 
     codes: NDArray[np.int64]
     classes: NDArray[Any]
+
+
+def in_pandas(labels: Any) -> Any:
+    """Labels of another library's column as a pandas Series with a fresh index; others as they are."""
+    found = foreign_column(labels)
+    return labels if found is None else found
 
 
 def row_labels(df: pd.DataFrame, labels: Any) -> pd.Series:
@@ -89,20 +96,27 @@ def series_labels(df: pd.DataFrame, labels: Any, id_col: Hashable) -> pd.Series:
         raise DataError(
             f'series {plain(twice.iloc[0])!r} has the labels {found}: give each series one, or use labels_per="row"'
         )
-    return pairs.set_index("id")["label"].reindex(ids)
+    return _reindexed(pairs.set_index("id")["label"], ids)
 
 
 def _of_series(labels: pd.Series, ids: pd.Series) -> pd.Series:
     if labels.index.has_duplicates:
         twice = plain(labels.index[labels.index.duplicated()][0])
         raise DataError(f"labels has the id {twice!r} more than once: keep one label per series")
-    unknown = labels.index[~labels.index.isin(ids)]
+    unknown = labels.index[~labels.index.isin(ids.astype(object))]
     if len(unknown):
         raise DataError(
             f"labels has ids that the table does not have: {some(unknown)}; the ids of the table begin with "
             f"{ids.iloc[:3].tolist()}. Index it by id, or give one label per row of the table"
         )
-    return labels.reindex(ids)
+    return _reindexed(labels, ids)
+
+
+def _reindexed(labels: pd.Series, ids: pd.Series) -> pd.Series:
+    """Labels by id, also where one of the two has categories or another dtype of texts."""
+    if labels.index.dtype == ids.dtype:
+        return labels.reindex(ids)
+    return labels.set_axis(pd.Index(labels.index, dtype=object)).reindex(pd.Index(ids, dtype=object))
 
 
 def refuse_leaks(df: pd.DataFrame, by_row: pd.Series, targets: Sequence[Hashable]) -> None:
@@ -159,7 +173,7 @@ def codes_of(labels: pd.Series, classes: NDArray[Any]) -> NDArray[np.int64]:
 
 def per_series(codes: pd.Series, table: SeriesTable) -> NDArray[np.int64]:
     """Codes, indexed by id, in the order of the series of a table."""
-    return codes.reindex(table.ids).to_numpy(dtype=np.int64)
+    return _reindexed(codes, table.ids.to_series()).to_numpy(dtype=np.int64)
 
 
 def class_weights(class_weight: str | Mapping[Any, float] | None, labels: Labels) -> NDArray[np.float64]:

@@ -34,9 +34,11 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
     Parameters
     ----------
     id_col, time_col : str, default "id" and "time"
-        Columns with the name of the series and the time (numbers, or datetimes with or without time zone).
+        Columns, or levels of the index, with the name of the series and the time: numbers, datetimes with or without
+        time zone, periods (read at their start) or timedeltas. `id_col=None` says that the table is one series.
     target_cols : list of str, optional
-        Columns to learn; default: all numeric columns that have no other role. NaN means not observed.
+        Columns to learn; default: all numeric columns that have no other role, of tables with Nixtla's names
+        (unique_id, ds, y) y alone. NaN means not observed.
     static_cols : list of str, default ()
         Numeric columns that are constant within a series, such as age or mass; encoder and field see them. A series
         without one (all NaN) is read with a flag, if the training had such series.
@@ -109,9 +111,9 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
         suits what settles or decays or is driven by controls, which grows when it is followed backwards.
     window : float, timedelta or str, optional
         Train on random windows of this length (in the unit of the time column; a Timedelta such as "3650D" for
-        datetimes), for one or few long series. Answers are then read from parts of half a window, counted from the
-        end: a forecast from the last one; a time inside the record from the part it lies in or, in a gap, from the
-        one before, so that the curve may jump between parts.
+        datetimes, periods and timedeltas), for one or few long series. Answers are then read from parts of half a
+        window, counted from the end: a forecast from the last one; a time inside the record from the part it lies in
+        or, in a gap, from the one before, so that the curve may jump between parts.
     n_samples : int, default 1
         Posterior samples per training series; more than one gives the tighter importance-weighted bound.
     kl_weight : float, default 1.0
@@ -304,7 +306,7 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, df: pd.DataFrame, y: None = None) -> LatentODERegressor:
+    def fit(self, df: Any, y: None = None) -> LatentODERegressor:
         """Learn from a table of series.
 
         Ctrl-C after the first epoch ends the training with a warning and leaves a fitted model, with the weights of the
@@ -315,7 +317,10 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
         ----------
         df : DataFrame
             Long table: one row per series and time, in any order, with the columns of the constructor. Series may
-            differ in length and times, times may repeat, NaN in a target means not observed.
+            differ in length and times, times may repeat, NaN in a target means not observed. A table of pandas, with
+            id and time as columns or in the index, or of polars, pyarrow and others that narwhals reads; of one series
+            without an id column, if times increase from row to row or with `id_col=None`. Later calls take tables of
+            these columns in any of these forms, and answer in the form that they get.
         y : None
             Must stay None: the targets are columns of `df`.
 
@@ -340,14 +345,14 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
             raise ValueError(
                 "y must be None: the targets are columns of the table; name them with target_cols="
             )
-        layout = self._infer_layout(df)
-        table = observed_series(in_order_of_ids(layout.read(df, require_observed=True)))
+        _, frame, layout = self._open(df)
+        table = observed_series(in_order_of_ids(layout.read(frame, require_observed=True)))
         self._fit_table(layout, table, calibrated=self.calibrate)
-        self.seen_until_ = last_times(df, layout)
+        self.seen_until_ = last_times(frame, layout)
         return self
 
     def update(
-        self, df: pd.DataFrame, *, max_epochs: int | None = None, lr: float | None = None
+        self, df: Any, *, max_epochs: int | None = None, lr: float | None = None
     ) -> LatentODERegressor:
         """Go on training with new rows or new series, from the weights and with the scales that `fit` learned.
 
@@ -376,8 +381,9 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
         """
         check_is_fitted(self, "model_")
         self._check_parameters()
-        table = observed_series(in_order_of_ids(self.layout_.read(df)))
+        frame = self.layout_.open(df).frame
+        table = observed_series(in_order_of_ids(self.layout_.read(frame)))
         self._update_table(table, self.model_, max_epochs, lr)
-        seen = [getattr(self, "seen_until_", None), last_times(df, self.layout_)]
+        seen = [getattr(self, "seen_until_", None), last_times(frame, self.layout_)]
         self.seen_until_ = pd.concat([part for part in seen if part is not None]).groupby(level=0).max()
         return self

@@ -22,6 +22,7 @@ from latentode.nn.likelihoods import LIKELIHOODS
 from latentode.nn.mlp import ACTIVATIONS
 from latentode.series import SCALERS, SeriesTable, TableLayout
 from latentode.series.controls import INTERPOLATIONS
+from latentode.series.times import NAMES
 from latentode.solvers import SOLVERS
 from latentode.training import KL_SCHEDULES
 
@@ -59,7 +60,7 @@ def window_length(window: Any, layout: TableLayout, table: SeriesTable) -> float
     """`window` in the unit of encoded times: that of the column, or seconds."""
     if window is None:
         return None
-    if layout.time_kind == "datetime":
+    if layout.clock.in_seconds:
         length = _seconds(window, layout)
     elif Number(0, open_low=True).allows(window):
         length = float(window)
@@ -81,7 +82,7 @@ def _seconds(window: Any, layout: TableLayout) -> float:
     if is_number or (isinstance(window, str) and window.strip().isdecimal()):
         raise ValueError(
             f"window must be a timedelta such as '3650D', since the time column {layout.time_col!r} holds "
-            f"datetimes; got {window!r}"
+            f"{NAMES[layout.time_kind]}; got {window!r}"
         )
     try:
         seconds = pd.Timedelta(window).total_seconds()
@@ -130,7 +131,7 @@ CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
     "labels_per": (OneOf(["series", "row"]),),
     "class_weight": (OneOf(["balanced"]), That(lambda value: isinstance(value, Mapping), "a mapping"), _NONE),
     "label_weight": (_POSITIVE,),
-    "id_col": (_COLUMN,),
+    "id_col": (_COLUMN, _NONE),
     "time_col": (_COLUMN,),
     "target_cols": (_NAMES, _NONE),
     "static_cols": (_NAMES,),

@@ -147,6 +147,11 @@ def _check_scaler(scaler: ValueScaler, likelihoods: tuple[str, ...]) -> None:
     _require(
         scaler.scaled.tolist() == [LIKELIHOODS[name].scaled for name in likelihoods], "scaled targets differ"
     )
+    own = ~scaler.scaled  # targets in their own units
+    plain = (
+        (scaler.loc[own] == 0).all() and (scaler.scale[own] == 1).all() and (scaler.within[own] == 1).all()
+    )
+    _require(bool(plain), "targets that are not scaled have scales")
 
 
 def _check_covariates(covariates: CovariateScaler, layout: TableLayout, blueprint: Blueprint) -> None:

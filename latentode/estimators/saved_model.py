@@ -151,8 +151,9 @@ def upgraded(stored: Stored) -> Stored:
 
 
 def _from_1(stored: Stored) -> Stored:
-    """Models of version 1 were neither calibrated nor fitted on arrays, and forgot why their training ended."""
+    """Models of version 1 were not calibrated, had ids and were no arrays, and forgot why their training ended."""
     learned = {**stored.header["learned"], "calibration": None, "arrays": None}
+    learned["layout"] = {**learned["layout"], "single": False}
     return Stored(stored.tensors, {**stored.header, "learned": learned, "stop_reason": None})
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import r2_score
@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from latentode.estimators import readouts
 from latentode.estimators.forecaster import observed_rows
-from latentode.estimators.forecasts import ForecastsMixin, as_queries
+from latentode.estimators.forecasts import ForecastsMixin
+from latentode.estimators.question import as_queries
 from latentode.exceptions import DataError
 from latentode.series import SeriesTable
 from latentode.series.split import ROUNDING
@@ -22,7 +23,7 @@ from latentode.series.split import ROUNDING
 class ScoresMixin(ForecastsMixin):
     """Scores of an estimator that forecasts."""
 
-    def score(self, df: pd.DataFrame, y: None = None, sample_weight: None = None) -> float:
+    def score(self, df: Any, y: None = None, sample_weight: None = None) -> float:
         """R² of forecasts of the rest of each series from its first part.
 
         The first part is the first half of a series' time, or the share `context` where that is a number. Of one long
@@ -61,7 +62,7 @@ class ScoresMixin(ForecastsMixin):
             raise DataError("nothing to score: no target has two observations after the first parts")
         return float(np.mean(scores))
 
-    def log_likelihood(self, df: pd.DataFrame) -> float:
+    def log_likelihood(self, df: Any) -> float:
         """Log score: mean log density that forecasts give to what was observed of the rest of each series.
 
         A proper score of the whole distribution, noise included; the higher, the better. Parts are those of `score`.
@@ -93,9 +94,9 @@ class ScoresMixin(ForecastsMixin):
         density = found - np.log(self.scaler_.scale)
         return float(density[observed].mean())
 
-    def _halves(self, df: pd.DataFrame, *, read_errors: bool) -> tuple[SeriesTable, SeriesTable, SeriesTable]:
+    def _halves(self, df: Any, *, read_errors: bool) -> tuple[SeriesTable, SeriesTable, SeriesTable]:
         """First part of each series, its rest, and the rest as queries in its own order."""
-        table = observed_rows(self.layout_.read(df, read_errors=read_errors))
+        table = observed_rows(self.layout_.read(self.layout_.open(df).frame, read_errors=read_errors))
         share = self._learned.context
         begin, share = table.times[table.offsets[:-1]], 0.5 if isinstance(share, str) else share
         first = table.times <= (begin + (share + ROUNDING) * table.spans)[table.series]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from latentode.checks import did_you_mean
 from latentode.exceptions import DataError
-from latentode.series.columns import check_frame, factorize, hint_of_index
+from latentode.series.columns import check_frame, factorize
 from latentode.series.times import time_kind
 
 IntArray = NDArray[np.int64]
@@ -71,7 +71,7 @@ def check_column(X: pd.DataFrame, name: Hashable, role: str) -> None:
         raise DataError(
             f"no column {name!r}; the columns are {list(X.columns)}: name it with {role}="
             + did_you_mean(name, map(str, X.columns))
-            + hint_of_index(X, name)
+            + (f" ({name!r} is in the index: use df.reset_index())" if name in X.index.names else "")
         )
 
 

@@ -21,6 +21,7 @@ from latentode.plotting.style import (
     format_dates,
     marker_size,
 )
+from latentode.plotting.time_axis import readable_times
 
 TruthStyle = Literal["line", "points"]
 
@@ -29,7 +30,8 @@ TruthStyle = Literal["line", "points"]
 class Forecast:
     """The tables of a forecast, all series together; each may hold rows the others lack.
 
-    ``lower`` and ``upper`` hold the same (id, time) rows; ``coverage`` is the share they should cover.
+    ``lower`` and ``upper`` hold the same (id, time) rows; ``coverage`` is the share they should cover; ``time_unit`` is
+    the unit of timedeltas, which tables hold as numbers here.
     """
 
     observed: LongTable
@@ -39,6 +41,7 @@ class Forecast:
     truth: LongTable | None
     coverage: float
     truth_style: TruthStyle
+    time_unit: str = ""
 
     @classmethod
     def of(
@@ -62,12 +65,13 @@ class Forecast:
             )
         if truth_style not in ("line", "points"):
             raise ValueError(f"truth_style must be 'line' or 'points', got {truth_style!r}")
-        given = {"observed": observed, "mean": mean, "lower": lower, "upper": upper, "truth": truth}
+        frames, unit = readable_times([observed, mean, lower, upper, truth], time_col)
+        given = dict(zip(("observed", "mean", "lower", "upper", "truth"), frames))
         tables = {
             name: None if frame is None else LongTable(name, frame, id_col, time_col)
             for name, frame in given.items()
         }
-        return cls(**tables, coverage=coverage, truth_style=truth_style)  # type: ignore[arg-type]
+        return cls(**tables, coverage=coverage, truth_style=truth_style, time_unit=unit)  # type: ignore[arg-type]
 
     @property
     def tables(self) -> list[LongTable]:

@@ -19,6 +19,7 @@ from latentode.plotting.style import (
     figure_legend,
     new_figure,
 )
+from latentode.plotting.time_axis import with_unit
 
 Labels = Mapping[Hashable, str]
 
@@ -50,7 +51,7 @@ def plot_forecast_panels(
     ----------
     observed, mean : DataFrame
         Long tables, one row per (series, time) in any order; NaN in ``observed`` is not drawn. Times are
-        numbers or datetimes, whose axis is labelled in their own time zone.
+        numbers, datetimes, whose axis is labelled in their own time zone, periods (drawn at their start) or timedeltas.
     lower, upper : DataFrame, optional
         Ends of the forecast's interval, both with the same rows.
     truth : DataFrame, optional
@@ -107,7 +108,7 @@ def draw_grid(
         draw_over_time(ax, forecast, names[column], targets[row])
         dress(
             ax,
-            xlabel=label_of(forecast.mean.time_col, labels) if row == last else "",
+            xlabel=_time_label(forecast, labels) if row == last else "",
             ylabel=label_of(targets[row], labels) if column == 0 else "",
             title=series_title(forecast, names[column]) if row == 0 else "",
         )
@@ -116,6 +117,12 @@ def draw_grid(
 def label_of(column: Hashable, labels: Labels) -> str:
     """The caller's label of a column, or its name."""
     return labels.get(column, str(column))
+
+
+def _time_label(forecast: Forecast, labels: Labels) -> str:
+    """The caller's label as it is, or the name of the column with the unit of timedeltas."""
+    name = forecast.mean.time_col
+    return labels[name] if name in labels else with_unit(name, forecast.time_unit)
 
 
 def series_title(forecast: Forecast, series: Any) -> str:

@@ -4,6 +4,7 @@ from latentode.series.batch import BatchSource, SeriesBatch, pad
 from latentode.series.categories import Categories
 from latentode.series.controls import ControlPaths
 from latentode.series.covariates import CovariateScaler
+from latentode.series.forms import TableForm, open_table
 from latentode.series.layout import TableLayout
 from latentode.series.loader import SeriesLoader
 from latentode.series.scaling import SCALERS, Affine, TimeScale, ValueScaler, scale_table
@@ -23,12 +24,14 @@ __all__ = [
     "SeriesBatch",
     "SeriesLoader",
     "SeriesTable",
+    "TableForm",
     "TableLayout",
     "TimeScale",
     "ValueScaler",
     "anchored",
     "cut_pieces",
     "draw_windows",
+    "open_table",
     "pad",
     "scale_table",
     "split_series",

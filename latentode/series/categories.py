@@ -63,7 +63,7 @@ class Categories:
         DataError
             For a label that the training did not have; `where` names its row.
         """
-        found = pd.Index(self.labels, dtype=object).get_indexer(pd.Index(column.astype(object)))
+        found = pd.Index(self.labels, dtype=object).get_indexer(pd.Index(column, dtype=object))
         missing = column.isna().to_numpy(dtype=bool)
         unknown = (found < 0) & ~missing
         if unknown.any():

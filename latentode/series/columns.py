@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from latentode.checks import did_you_mean
 from latentode.exceptions import DataError
 from latentode.series.table import IntArray
 
-SCALARS = (int, float, np.number, np.datetime64, datetime.datetime, str)
-SEQUENCES = (list, tuple, range, np.ndarray, pd.Index, pd.Series, pd.api.extensions.ExtensionArray)
 SHOWN = 5  # names that a message lists before it says how many more there are
 
 
@@ -74,20 +72,9 @@ def check_names(
 
 
 def check_keys(df: pd.DataFrame, id_col: Hashable, time_col: Hashable) -> None:
-    if time_col not in df.columns:
-        raise DataError(
-            f"no time column {time_col!r}; the columns are {list(df.columns)}: name it with time_col="
-            + hint_of_index(df, time_col)
-        )
-    if id_col not in df.columns:
-        raise DataError(
-            f"no id column {id_col!r}; the columns are {list(df.columns)}: name it with id_col=, or for a "
-            f"single series add one with df.assign({id_col}=0)" + hint_of_index(df, id_col)
-        )
-
-
-def hint_of_index(df: pd.DataFrame, name: Hashable) -> str:
-    return f" ({name!r} is in the index: use df.reset_index())" if name in df.index.names else ""
+    for role, name in (("time", time_col), ("id", id_col)):
+        if name not in df.columns:
+            raise DataError(f"no {role} column {name!r}; the columns are {list(df.columns)}")
 
 
 def check_present(df: pd.DataFrame, names: Sequence[Hashable], role: str) -> None:
@@ -96,10 +83,16 @@ def check_present(df: pd.DataFrame, names: Sequence[Hashable], role: str) -> Non
         return
     if role == "targets":
         raise DataError(
-            f"no target column {some(missing)}; the columns are {list(df.columns)}: "
+            f"no target column {some(missing)}{_meant(missing, df)}; the columns are {list(df.columns)}: "
             "a table needs all targets (NaN where they were not observed)"
         )
-    raise DataError(f"no column {some(missing)}, named in {role}; the columns are {list(df.columns)}")
+    raise DataError(
+        f"no column {some(missing)}, named in {role}{_meant(missing, df)}; the columns are {list(df.columns)}"
+    )
+
+
+def _meant(missing: Sequence[Hashable], df: pd.DataFrame) -> str:
+    return did_you_mean(missing[0], map(str, df.columns))
 
 
 def check_numeric(df: pd.DataFrame, names: Sequence[Hashable], role: str) -> None:
@@ -118,7 +111,8 @@ def check_numeric(df: pd.DataFrame, names: Sequence[Hashable], role: str) -> Non
 
 
 def is_number(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(column.dtype)
+    types, dtype = pd.api.types, column.dtype
+    return (types.is_numeric_dtype(dtype) or types.is_bool_dtype(dtype)) and not types.is_complex_dtype(dtype)
 
 
 def numeric_columns(
@@ -140,21 +134,16 @@ def factorize(ids: pd.Series) -> tuple[IntArray, pd.Index]:
     if len(codes) and codes.min() < 0:
         row = int((codes < 0).argmax())
         raise DataError(f"missing id (NaN) at row {row}: every row needs the id of its series")
+    if uniques.dtype == np.float16:  # of which pandas has no index
+        uniques = uniques.astype(np.float32)
     return codes.astype(np.int64), pd.Index(uniques)
 
 
-def as_column(times: Any) -> pd.Series:
-    if isinstance(times, SCALARS):
-        times = [times]
-    if not isinstance(times, SEQUENCES):
-        raise TypeError(
-            "times must be a time, a sequence of times (list, array, Index, Series) or a table with the id "
-            f"and the time column, got {type(times).__name__}"
-        )
-    n_axes = getattr(times, "ndim", 1)
-    if n_axes != 1:
-        raise ValueError(f"times must have one dimension, got {n_axes}")
-    return pd.Series(times).reset_index(drop=True)
+def positions_of(ids: pd.Series, among: pd.Index) -> IntArray:
+    """Position of each id among others, -1 for an unknown one, whatever the dtypes of the two are."""
+    if ids.dtype == among.dtype:
+        return among.get_indexer(pd.Index(ids)).astype(np.int64)
+    return among.astype(object).get_indexer(pd.Index(ids, dtype=object)).astype(np.int64)
 
 
 def place(ids: pd.Series, row: int) -> str:

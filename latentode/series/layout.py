@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from latentode.exceptions import DataError
+from latentode.series.asked_times import asked_times
 from latentode.series.categories import Categories
 from latentode.series.columns import (
-    as_column,
     check_columns,
     check_frame,
     check_keys,
@@ -23,10 +23,12 @@ from latentode.series.columns import (
     factorize,
     numeric_columns,
     place,
+    positions_of,
     some,
 )
 from latentode.series.controls import ControlPaths
 from latentode.series.covariates import read_controls, read_static
+from latentode.series.forms import OpenedTable, open_table
 from latentode.series.plain_values import as_plain, from_plain
 from latentode.series.table import FloatArray, IntArray, SeriesTable
 from latentode.series.times import Clock, TimeKind
@@ -56,6 +58,8 @@ class TableLayout:
         Standard deviations of the measurement errors of some targets.
     categories : mapping from target to Categories
         Labels of the targets that are categories; their values in a `SeriesTable` are codes.
+    single : bool
+        Whether the table of `fit` was one series without an id; later tables without one are no surprise then.
     """
 
     id_col: Hashable
@@ -67,6 +71,7 @@ class TableLayout:
     control_interpolation: str = "linear"
     error_cols: Mapping[Hashable, Hashable] = field(default_factory=dict)
     categories: Mapping[Hashable, Categories] = field(default_factory=dict)
+    single: bool = False
 
     @classmethod
     def infer(
@@ -137,8 +142,14 @@ class TableLayout:
 
     @property
     def time_kind(self) -> TimeKind:
-        """ "numeric" or "datetime"."""
+        """ "numeric", "datetime", "period" or "timedelta"."""
         return self.clock.kind
+
+    def open(self, table: Any, *, single: bool = False, what: str = "table") -> OpenedTable:
+        """A caller's table of any form (see `open_table`) in the long pandas form that all other methods take."""
+        roles = {*self.target_cols, *self.static_cols, *self.control_cols, *self.error_cols.values()}
+        alone = single or self.single
+        return open_table(table, self.id_col, self.time_col, single=alone, roles=roles, what=what)
 
     def read(
         self,
@@ -210,7 +221,7 @@ class TableLayout:
             positions in `query_keys(times, table)`.
         """
         keys = self.query_keys(times, table)
-        codes = table.ids.get_indexer(pd.Index(keys[self.id_col])).astype(np.int64)
+        codes = positions_of(keys[self.id_col], table.ids)
         no_values = np.empty((len(keys), 0))
         if len(keys) == 0:
             return SeriesTable.from_rows(table.ids, codes, np.empty(0), no_values)
@@ -224,7 +235,7 @@ class TableLayout:
         """
         if isinstance(times, pd.DataFrame):
             return self._keys_of_table(times, table)
-        column = self._sequence(times)
+        column = asked_times(times, self.clock, self.clock.dtype)
         ids = table.ids.repeat(len(column))
         tiled = column.iloc[np.tile(np.arange(len(column)), len(table))]
         return pd.DataFrame({self.id_col: ids, self.time_col: tiled.array})
@@ -255,6 +266,7 @@ class TableLayout:
             "control_interpolation": self.control_interpolation,
             "error_cols": as_plain(dict(self.error_cols)),
             "categories": [[as_plain(name), labels.state()] for name, labels in self.categories.items()],
+            "single": self.single,
         }
 
     @classmethod
@@ -269,26 +281,18 @@ class TableLayout:
             categories={
                 from_plain(name): Categories.from_state(labels) for name, labels in state["categories"]
             },
+            single=state["single"],
         )
 
     def _read_times(self, df: pd.DataFrame) -> FloatArray:
         return self.clock.read(df[self.time_col], lambda row: place(df[self.id_col], row))
-
-    def _sequence(self, times: Any) -> pd.Series:
-        """One sequence of times, checked; scalars and lists, which have no dtype, take that of the training times."""
-        column = as_column(times)
-        if len(column) == 0:
-            return pd.Series([], dtype=object).astype(self.clock.dtype)  # type: ignore[call-overload]
-        self.clock.read(column, lambda position: f"position {position} of `times`")
-        has_dtype = hasattr(times, "dtype") and not isinstance(times, np.generic)
-        return column if has_dtype else self.clock.in_learned_dtype(column)
 
     def _keys_of_table(self, times: pd.DataFrame, table: SeriesTable) -> pd.DataFrame:
         check_columns(times, "table `times`")
         check_keys(times, self.id_col, self.time_col)
         ids = times[self.id_col]
         factorize(ids)
-        unknown = pd.Index(ids[table.ids.get_indexer(pd.Index(ids)) < 0]).unique()
+        unknown = pd.Index(ids[positions_of(ids, table.ids) < 0].unique(), dtype=object)
         if len(unknown):
             raise DataError(
                 f"`times` asks for series that are not in the table: {some(unknown)}; "
@@ -344,7 +348,7 @@ class TableLayout:
         keys = {self.id_col, self.time_col}
         if isinstance(times, pd.DataFrame) and keys <= set(times.columns) and self._given_controls(times):
             times = times.reindex(columns=[self.id_col, self.time_col, *self.control_cols])
-            positions = ids.get_indexer(pd.Index(times[self.id_col])).astype(np.int64)
+            positions = positions_of(times[self.id_col], ids)
             known = positions >= 0
             rows.append((positions[known], self._read_times(times)[known], self._controls(times)[known]))
         return read_controls(rows, ids, self.control_cols, self.control_interpolation)

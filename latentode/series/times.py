@@ -1,4 +1,4 @@
-"""The caller's times, numbers or datetimes, as float64; the unit and the dtype they came in."""
+"""The caller's times (numbers, datetimes, periods, timedeltas) as float64; the unit and the dtype they came in."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from numpy.typing import NDArray
 from latentode.exceptions import DataError
 from latentode.series.table import FloatArray
 
-TimeKind = Literal["numeric", "datetime"]
-NAMES = {"numeric": "numbers", "datetime": "datetimes"}
+TimeKind = Literal["numeric", "datetime", "period", "timedelta"]
+NAMES = {"numeric": "numbers", "datetime": "datetimes", "period": "periods", "timedelta": "timedeltas"}
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # per second, by the unit of a datetime64
+REPAIRS = {  # by (kind in fit, kind here)
+    ("datetime", "period"): "turn them into datetimes with .dt.to_timestamp()",
+    ("period", "datetime"): "turn them into periods with .dt.to_period(...)",
+    ("timedelta", "numeric"): "turn them into timedeltas with pd.to_timedelta(..., unit=...)",
+    ("numeric", "timedelta"): "turn them into numbers with .dt.total_seconds()",
+}
 
 
 @dataclass(frozen=True)
@@ -24,15 +30,15 @@ class Clock:
 
     Parameters
     ----------
-    kind : "numeric" or "datetime"
-        Numbers stay as they are; datetimes become seconds since `epoch`.
+    kind : {"numeric", "datetime", "period", "timedelta"}
+        Numbers stay as they are; datetimes and the starts of periods become seconds since `epoch`, timedeltas seconds.
     dtype : str
         The dtype of the column, with its time zone if it has one.
     aware : bool
         True for datetimes with a time zone, which are compared in UTC.
     epoch : int
         Whole seconds since 1970 of the first training time, so that float64 keeps less than a microsecond
-        over spans of a century; 0 for numbers.
+        over spans of a century; 0 for numbers and timedeltas.
     """
 
     kind: TimeKind
@@ -45,13 +51,18 @@ class Clock:
         """Clock of a training column; a column that holds no times is refused."""
         kind, aware = time_kind(column)
         epoch = 0
-        if kind == "datetime":
+        if kind in ("datetime", "period"):
             seconds = _whole_seconds(column.dropna())
             epoch = int(seconds.min()) if len(seconds) else 0
         return cls(kind, str(column.dtype), aware, epoch)
 
+    @property
+    def in_seconds(self) -> bool:
+        """Whether encoded times are seconds, and not in a unit that only the caller knows."""
+        return self.kind != "numeric"
+
     def read(self, column: pd.Series, where: Callable[[int], str]) -> FloatArray:
-        """Times (R,) in float64: as they are, or seconds since the epoch.
+        """Times (R,) in float64: as they are, or in seconds.
 
         Parameters
         ----------
@@ -72,7 +83,7 @@ class Clock:
                 f"missing time (NaN or NaT) at {where(int(missing.argmax()))}: "
                 "every row needs a time; drop such rows or fill them in"
             )
-        if self.kind == "datetime":
+        if self.in_seconds:
             return _seconds_since(column, self.epoch)
         times = column.to_numpy(dtype=np.float64)
         infinite = ~np.isfinite(times)
@@ -85,9 +96,10 @@ class Clock:
         """Refuse times of another kind than those of `fit`."""
         kind, aware = time_kind(column)
         if kind != self.kind:
+            repair = REPAIRS.get((self.kind, kind), "use the same kind of time")
             raise DataError(
                 f"times were {NAMES[self.kind]} ({self.dtype}) in fit, but are {NAMES[kind]} "
-                f"({column.dtype}) here: use the same kind of time"
+                f"({column.dtype}) here: {repair}"
             )
         if aware != self.aware:
             had, have = ("a", "no") if self.aware else ("no", "a")
@@ -98,14 +110,6 @@ class Clock:
                 f"times had {had} time zone ({self.dtype}) in fit, but have {have} time zone "
                 f"({column.dtype}) here: {repair}"
             )
-
-    def in_learned_dtype(self, column: pd.Series) -> pd.Series:
-        """The same times in the dtype of the training column, where that loses nothing."""
-        try:
-            cast = column.astype(self.dtype)  # type: ignore[call-overload]
-        except (TypeError, ValueError, OverflowError):
-            return column
-        return cast if bool((cast == column).all()) else column
 
     def state(self) -> dict[str, Any]:
         """Everything learned, as plain values that JSON can hold."""
@@ -120,14 +124,30 @@ class Clock:
 def time_kind(column: pd.Series) -> tuple[TimeKind, bool]:
     """Kind of a column of times, and whether it has a time zone."""
     types, dtype = pd.api.types, column.dtype
-    if types.is_datetime64_any_dtype(dtype):
-        return "datetime", column.dt.tz is not None
+    if isinstance(dtype, pd.PeriodDtype):
+        return "period", False
+    if dtype.kind == "M":  # also those of pyarrow, dates too
+        return "datetime", getattr(getattr(dtype, "pyarrow_dtype", dtype), "tz", None) is not None
+    if dtype.kind == "m":
+        return "timedelta", False
     is_number = types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype)
     if is_number and not types.is_bool_dtype(dtype):
         return "numeric", False
     raise DataError(
-        f"times must be numbers or datetimes, got {dtype} ({_example(column)}): {_repair(column)}"
+        f"times must be numbers, datetimes, periods or timedeltas, got {dtype} ({_example(column)}): {_repair(column)}"
     )
+
+
+def cast_if_lossless(column: pd.Series, dtype: Any) -> pd.Series:
+    """The same values in another dtype, where that changes none of them."""
+    if column.dtype == dtype:
+        return column
+    try:
+        cast = column.astype(dtype)
+        same = bool((cast.astype(column.dtype) == column).all())
+    except (TypeError, ValueError, OverflowError):
+        return column
+    return cast if same else column
 
 
 def _example(column: pd.Series) -> str:
@@ -137,20 +157,24 @@ def _example(column: pd.Series) -> str:
 
 def _repair(column: pd.Series) -> str:
     types = pd.api.types
-    if types.is_timedelta64_dtype(column.dtype):
-        return "turn durations into numbers with .dt.total_seconds()"
-    if isinstance(column.dtype, pd.PeriodDtype):
-        return "turn periods into datetimes with .dt.to_timestamp()"
     if types.is_bool_dtype(column.dtype) or types.is_complex_dtype(column.dtype):
         return "name the column that holds the times with time_col="
     return "convert with pd.to_datetime(...) if they are dates, with pd.to_numeric(...) if they are numbers"
 
 
 def _ticks(column: pd.Series) -> tuple[NDArray[np.int64], int]:
-    """Whole ticks since 1970 (UTC for aware times), and how many of them make a second."""
+    """Whole ticks since 1970 (UTC for aware times) or since 0, and how many of them make a second."""
+    ticks = _instants(column).to_numpy()
+    return ticks.view(np.int64), TICKS[np.datetime_data(ticks.dtype)[0]]
+
+
+def _instants(column: pd.Series) -> pd.DatetimeIndex | pd.TimedeltaIndex:
+    if isinstance(column.dtype, pd.PeriodDtype):
+        return pd.PeriodIndex(column).to_timestamp(how="start")
+    if column.dtype.kind == "m":
+        return pd.TimedeltaIndex(column)
     index = pd.DatetimeIndex(column)
-    utc = (index.tz_convert(None) if index.tz is not None else index).to_numpy()
-    return utc.view(np.int64), TICKS[np.datetime_data(utc.dtype)[0]]
+    return index.tz_convert(None) if index.tz is not None else index
 
 
 def _whole_seconds(column: pd.Series) -> NDArray[np.int64]:

@@ -284,8 +284,9 @@ def test_shared_parameters_have_the_defaults_of_the_regressor():
     )
     assert set(regressor) - set(own) == {"calibrate"}  # of forecasts
     assert set(own) - set(regressor) == {"labels_per", "class_weight", "label_weight"}
-    assert {name for name in regressor if own[name].default != regressor[name].default} == {"context"}
-    assert set(own) - {"self"} == set(CONSTRAINTS)
+    shared = set(regressor) & set(own)
+    assert {name for name in shared if own[name].default != regressor[name].default} == {"context"}
+    assert set(own) | set(regressor) == {"self", *CONSTRAINTS}
 
 
 def test_covariates_and_windows_work_for_classes_too(table):

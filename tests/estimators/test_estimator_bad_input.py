@@ -14,6 +14,8 @@ from small_models import numbers, small, waves
 
 from latentode.exceptions import DataError, LatentODEWarning, SolverError
 
+TEXT = pd.Series(["a"]).dtype  # object in pandas 2
+
 # (a way to spoil the table, parameters, error, text)
 TABLES = {
     "empty": (
@@ -26,8 +28,8 @@ TABLES = {
         lambda df: df.drop(columns="id"),
         {},
         DataError,
-        "no id column 'id'; the columns are ['time', 'x', 'y']: name it with id_col=, or for a single series add "
-        "one with df.assign(id=0)",
+        "no id column 'id'; the columns are ['time', 'x', 'y']: name it with id_col=, or for one series pass "
+        "id_col=None (without an id, times must increase from row to row; row 12 is not after the one before it)",
     ),
     "no time column": (
         lambda df: df.rename(columns={"time": "t"}),
@@ -35,11 +37,11 @@ TABLES = {
         DataError,
         "no time column 'time'; the columns are ['id', 't', 'x', 'y']: name it with time_col=",
     ),
-    "id in the index": (
-        lambda df: df.set_index("id"),
+    "id in the index under another name": (
+        lambda df: df.set_index("id").rename_axis("who"),
         {},
         DataError,
-        "('id' is in the index: use df.reset_index())",
+        "no id column 'id'; the columns are ['time', 'x', 'y']: name it with id_col=",
     ),
     "no target column": (
         lambda df: df,
@@ -63,7 +65,7 @@ TABLES = {
         lambda df: df.assign(x="high"),
         {"target_cols": ["x", "y"]},
         DataError,
-        "target 'x' is not numeric (str): convert it with pd.to_numeric(...), leave it out with target_cols=",
+        f"target 'x' is not numeric ({TEXT}): convert it with pd.to_numeric(...), leave it out with target_cols=",
     ),
     "no numeric target": (
         lambda df: df[["id", "time"]].assign(x="high"),
@@ -106,14 +108,8 @@ TABLES = {
         lambda df: df.assign(time="yesterday"),
         {},
         DataError,
-        "times must be numbers or datetimes, got str (for example 'yesterday'): convert with pd.to_datetime(...) if "
-        "they are dates, with pd.to_numeric(...) if they are numbers",
-    ),
-    "duration as time": (
-        lambda df: df.assign(time=pd.to_timedelta(df["time"], unit="D")),
-        {},
-        DataError,
-        "turn durations into numbers with .dt.total_seconds()",
+        f"times must be numbers, datetimes, periods or timedeltas, got {TEXT} (for example 'yesterday'): convert with "
+        "pd.to_datetime(...) if they are dates, with pd.to_numeric(...) if they are numbers",
     ),
     "missing id": (
         lambda df: df.assign(id=df["id"].mask(df.index == 3)),
@@ -125,7 +121,8 @@ TABLES = {
         lambda df: {"id": [0]},
         {},
         TypeError,
-        "expected a pandas DataFrame in long format (one row per series and time), got dict",
+        "expected a pandas DataFrame in long format (one row per series and time), or a table of polars, pyarrow or "
+        "another library that narwhals reads; got dict",
     ),
     "an array": (lambda df: df.to_numpy(), {}, TypeError, "expected a pandas DataFrame"),
     "one row": (
@@ -174,7 +171,7 @@ AT_PREDICTION = (
     "empty",
     "no id column",
     "no time column",
-    "id in the index",
+    "id in the index under another name",
     "duplicated column",
     "infinite target",
     "NaN time",
@@ -231,11 +228,11 @@ TIMES = {
     "a generator": ((t for t in [1.0]), TypeError, f"{NO_TIMES}, got generator"),
     "a tensor": (torch.ones(2), TypeError, f"{NO_TIMES}, got Tensor"),
     "an object": (object(), TypeError, f"{NO_TIMES}, got object"),
-    "a timedelta": (pd.Timedelta("1D"), TypeError, f"{NO_TIMES}, got Timedelta"),
+    "a timedelta": (pd.Timedelta("1D"), DataError, "times were numbers (float64) in fit, but are timedeltas"),
     "two axes": (np.ones((2, 2)), ValueError, "times must have one dimension, got 2"),
-    "text": ("1.0", DataError, "times must be numbers or datetimes, got"),
-    "texts": (["a", "b"], DataError, "times must be numbers or datetimes, got"),
-    "truths": ([True, False], DataError, "times must be numbers or datetimes, got bool"),
+    "text": ("1.0", DataError, "times must be numbers, datetimes, periods or timedeltas, got"),
+    "texts": (["a", "b"], DataError, "times must be numbers, datetimes, periods or timedeltas, got"),
+    "truths": ([True, False], DataError, "times must be numbers, datetimes, periods or timedeltas, got bool"),
     "dates": (
         [pd.Timestamp("2020-01-01")],
         DataError,
@@ -249,7 +246,11 @@ TIMES = {
         DataError,
         "`times` asks for series that are not in the table: 77; its series are 0, 1, 2, 3, 4 and 7 more",
     ),
-    "a table without id": (pd.DataFrame({"time": [1.0]}), DataError, "no id column 'id'"),
+    "a table without id": (
+        pd.DataFrame({"time": [1.0]}),
+        DataError,
+        "no id column 'id' in the table `times`: name the series of each time, or give a sequence of times for all",
+    ),
     "a table without time": (pd.DataFrame({"id": [1]}), DataError, "no time column 'time'"),
     "a table with two times": (
         pd.DataFrame([[1, 2.0, 3.0]], columns=["id", "time", "time"]),

@@ -154,7 +154,7 @@ NOT_POSITIVE = [0, -1.0, float("nan"), float("inf"), "1", True, None]
 NOT_A_SWITCH = [1, 0, "yes", None]
 
 BAD = {
-    "id_col": ([None, ["id"]], "a column name"),
+    "id_col": ([["id"], {}], "a column name, or None"),
     "time_col": ([None, ["time"]], "a column name"),
     "target_cols": (["x", 3], "a list of column names, or None"),
     "latent_dim": (NOT_A_COUNT, "an int of at least 1"),

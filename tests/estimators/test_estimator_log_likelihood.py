@@ -26,7 +26,8 @@ def by_hand(model, df: pd.DataFrame, noise_of) -> float:
     """Mean log density of the rest under a mixture of Gaussians over the estimator's posterior draws."""
     known, rest = parts(df)
     eps = readouts.shared_noise(readouts.POSTERIOR_SAMPLES, model._learned.latent_dim)
-    _, table, queries = model._read(known, rest[["id", "time"]])
+    asked = model._ask(known, rest[["id", "time"]])
+    table, queries = asked.table, asked.queries
 
     def centres(latent, prediction):
         return prediction.affine.invert(latent.likelihood.mean(prediction.params))

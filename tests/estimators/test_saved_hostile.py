@@ -219,7 +219,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     ),
     "a type of times": (
         lambda header, _: header["learned"]["layout"]["clock"].update(dtype="object"),
-        "times must be numbers or datetimes",
+        "times must be numbers",
     ),
     "a type of times by a path": (
         lambda header, _: header["learned"]["layout"]["clock"].update(

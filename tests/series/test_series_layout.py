@@ -179,8 +179,7 @@ DAYS = pd.date_range("2020", periods=4)
     ("df", "text"),
     [
         (table_of().iloc[:0], "the table is empty"),
-        (table_of().drop(columns="id"), r"no id column 'id'; .*\['time', 'x', 'y'\].*df\.assign\(id=0\)"),
-        (table_of().set_index("id"), r"'id' is in the index: use df\.reset_index\(\)"),
+        (table_of().drop(columns="id"), r"no id column 'id'; the columns are \['time', 'x', 'y'\]"),
         (table_of().drop(columns="time"), r"no time column 'time'; the columns are \['id', 'x', 'y'\]"),
         (table_of().set_axis(["id", "time", "x", "x"], axis=1), "duplicated column name in the table: 'x'"),
         (table_of()[["id", "time"]], "no numeric column is left to learn; .*'time': 'int64'"),
@@ -189,11 +188,9 @@ DAYS = pd.date_range("2020", periods=4)
         (changed(time=INF), "infinite time -inf at series 'a', row 2: times must be finite"),
         (
             changed(time="2020-01-01"),
-            r"times must be numbers or datetimes, got .*'2020-01-01'.*pd\.to_datetime",
+            r"times must be numbers, datetimes, periods or timedeltas, got .*'2020-01-01'.*pd\.to_datetime",
         ),
         (changed(time=[DAYS[0], 1, 2, 3]), r"got object .*pd\.to_datetime"),
-        (changed(time=DAYS - DAYS[0]), r"got timedelta64.*\.dt\.total_seconds"),
-        (changed(time=DAYS.to_period("D")), r"got period.*\.dt\.to_timestamp"),
         (changed(time=True), "got bool .*time_col="),
         (changed(time=1j), "got complex128 .*time_col="),
         (
@@ -284,7 +281,7 @@ def test_a_table_unlike_that_of_fit_is_refused(fitted, df, text):
         (np.zeros((2, 2)), ValueError, "times must have one dimension, got 2"),
         ("tomorrow", DataError, r"'tomorrow'.*pd\.to_datetime"),
         (["2020-01-01"], DataError, r"'2020-01-01'.*pd\.to_datetime"),
-        ([[1.0, 2.0]], DataError, "times must be numbers or datetimes, got object"),
+        ([[1.0, 2.0]], DataError, "times must be numbers, datetimes, periods or timedeltas, got object"),
         (True, DataError, "got bool"),
         ([1.0, None], DataError, "missing time .* at position 1 of `times`"),
         ([1.0, np.inf], DataError, "infinite time inf at position 1 of `times`"),
