@@ -189,7 +189,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "an unknown scaler": (learned("scaler", "kind", "eval"), "unknown scaler 'eval'"),
     "scales of another number": (learned("scaler", "scale", [1.0]), "expected 2 scales"),
     "scales of two axes": (learned("scaler", "scale", [[1.0, 2.0]]), "expected 2 scales"),
-    "scales of text": (learned("scaler", "scale", ["1.0", "2.0"]), "values of wrong types"),
+    "scales of text": (learned("scaler", "scale", ["1.0", "1.0"]), "values of wrong types"),
     "scales of zero": (learned("scaler", "scale", [1.0, 0.0]), "scales must be positive"),
     "scales beyond float": (learned("scaler", "scale", [1.0, 10**400]), "OverflowError"),
     "scaled categories": (learned("scaler", "scaled", [True, True]), "scaled targets differ"),
