@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from latentode.series.forms import is_table
 
 ROLES = ("target_cols", "static_cols", "control_cols", "error_cols")
 
@@ -26,14 +28,16 @@ class OneSeries:
     targets : array (R, D)
     flat : bool
         Whether y had one dimension; answers then have one, too.
-    names : list of str, optional
-        Of the columns of X.
     """
 
     features: NDArray[np.float64]
     targets: NDArray[np.float64]
     flat: bool
-    names: list[str] | None = None
+
+    @classmethod
+    def of(cls, X: NDArray[np.float64], y: NDArray) -> OneSeries:
+        """The series of X (R, 1 + C) and y (R,) or (R, D)."""
+        return cls(X, np.asarray(y, dtype=np.float64).reshape(len(X), -1), y.ndim == 1)
 
     @property
     def n_features(self) -> int:
@@ -65,10 +69,16 @@ class OneSeries:
             frame[self.control_cols] = frame.groupby("time")[self.control_cols].transform("mean")
         return frame
 
-    def answer(self, frame: pd.DataFrame) -> NDArray[np.float64]:
-        """Targets of an answer, (R, D) or (R,)."""
-        values = frame[self.target_cols].to_numpy(dtype=np.float64)
-        return values[:, 0] if self.flat else values
+    def write(self, answer: pd.DataFrame, *, at_rows: bool) -> NDArray[np.float64]:
+        """A long answer as an array, (R, D) or (R,), in the order of its rows; without the keys."""
+        values = answer.drop(columns=["id", "time"]).to_numpy(dtype=np.float64)
+        return values[:, 0] if self.flat and values.shape[1] == 1 else values
+
+    def write_stacked(
+        self, name: str, labels: Iterable[Any], parts: Iterable[pd.DataFrame]
+    ) -> NDArray[np.float64]:
+        """Several answers as one array, (len(labels), R, D) or (len(labels), R)."""
+        return np.stack([self.write(part, at_rows=False) for part in parts])
 
     def state(self) -> dict[str, Any]:
         """Everything as plain values that JSON can hold."""
@@ -77,7 +87,6 @@ class OneSeries:
             "features": self.features.tolist(),
             "targets": self.targets.tolist(),
             "flat": self.flat,
-            "names": self.names,
         }
 
 
@@ -89,12 +98,9 @@ class SeriesPerRow:
     ----------
     n_features : int
         p.
-    names : list of str, optional
-        Of the columns of X.
     """
 
     n_features: int
-    names: list[str] | None = None
 
     @property
     def columns(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -112,26 +118,36 @@ class SeriesPerRow:
             }
         )
 
+    def write_series(self, answer: pd.DataFrame, ids: pd.Index) -> NDArray[Any]:
+        """One row per series as an array."""
+        return answer.to_numpy()
+
+    def write_series_labels(self, labels: NDArray[Any], ids: pd.Index) -> NDArray[Any]:
+        """One label per series as an array."""
+        return labels
+
     def state(self) -> dict[str, Any]:
         """Everything as plain values that JSON can hold."""
-        return {"form": "series_per_row", "n_features": self.n_features, "names": self.names}
+        return {"form": "series_per_row", "n_features": self.n_features}
 
 
 def arrays_from_state(state: Mapping[str, Any]) -> OneSeries | SeriesPerRow:
     """The arrays that `state()` came from."""
     if state["form"] == "series_per_row":
-        return SeriesPerRow(state["n_features"], state["names"])
+        return SeriesPerRow(state["n_features"])
     features, targets = (np.array(state[name], dtype=np.float64) for name in ("features", "targets"))
     if features.ndim != 2 or targets.ndim != 2 or len(features) != len(targets) or not features.size:
         raise ValueError("a series of arrays needs features (R, 1 + C) and targets (R, D)")
-    return OneSeries(features, targets, bool(state["flat"]), state["names"])
+    return OneSeries(features, targets, bool(state["flat"]))
 
 
-def is_long_table(data: Any, time_col: Hashable) -> bool:
-    """Whether data has a column (or index level) of that name, and so is a table of series."""
-    columns = getattr(data, "columns", getattr(data, "column_names", None))
-    named = columns is not None and time_col in list(columns)
-    return named or time_col in (getattr(getattr(data, "index", None), "names", None) or ())
+def is_array(data: Any) -> bool:
+    """Whether these are numbers without names of columns (a pandas table may be such a one, too), and no long table."""
+    if isinstance(data, pd.DataFrame):
+        return all(isinstance(axis, pd.RangeIndex) for axis in data.axes)
+    if isinstance(data, (list, tuple)) or hasattr(data, "toarray"):  # sparse ones are refused as such
+        return True
+    return hasattr(data, "__array__") and not isinstance(data, (pd.Series, pd.Index)) and not is_table(data)
 
 
 def refuse_roles(parameters: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from torch import nn
 
 from latentode import plotting
 from latentode.checks import check_parameters
+from latentode.estimators.arrays import OneSeries, SeriesPerRow
 from latentode.estimators.beginning import beginning_of
 from latentode.estimators.blueprint import Blueprint
 from latentode.estimators.calibration import calibrate
@@ -110,6 +111,7 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
         around: Callable[[LatentODE, torch.Generator], nn.Module] = lambda model, generator: model,
         *,
         calibrated: bool = False,
+        arrays: OneSeries | SeriesPerRow | None = None,
     ) -> nn.Module:
         """Train on a table in the caller's units, and keep what predictions need.
 
@@ -145,6 +147,7 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
             window=window,
             span=window if window is not None else float(table.spans.max()),
             event_times=self.event_times,
+            arrays=arrays,
         )
         generator = torch_generator(rng)
         model = learned.blueprint.build(generator)
@@ -196,8 +199,13 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
         self.scaler_ = learned.scaler
         self.covariates_ = learned.covariates
         self.model_ = model.eval()
-        self.feature_names_in_ = np.array([str(name) for name in learned.layout.target_cols], dtype=object)
-        self.n_features_in_ = len(learned.layout.target_cols)
+        if learned.arrays is None:
+            names = [str(name) for name in learned.layout.target_cols]
+            self.feature_names_in_, self.n_features_in_ = np.array(names, dtype=object), len(names)
+        else:
+            if hasattr(self, "feature_names_in_"):  # of an earlier fit
+                del self.feature_names_in_
+            self.n_features_in_ = learned.arrays.n_features
         self._forecaster = Forecaster(
             model,
             learned.time_scale,

@@ -13,11 +13,15 @@ import torch
 from narwhals.typing import IntoDataFrameT
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.metrics import accuracy_score
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from latentode.checks import OneOf, check_parameters
 from latentode.estimators import labels as of
+from latentode.estimators.arrays import SeriesPerRow, is_array, refuse_roles
 from latentode.estimators.base import SeriesEstimator, in_order_of_ids, observed_series
 from latentode.estimators.forecaster import Prediction
 from latentode.estimators.learned import Learned
@@ -27,7 +31,7 @@ from latentode.exceptions import DataError
 from latentode.models.classifier import ClassifyingLatentODE
 from latentode.models.latent_ode import LatentODE
 from latentode.seeding import RandomState
-from latentode.series import SeriesTable, TableForm
+from latentode.series import SeriesTable
 from latentode.series.plain_values import as_plain, from_plain
 from latentode.training import Callback
 
@@ -186,7 +190,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, df: Any, labels: Any) -> LatentODEClassifier:
+    def fit(self, df: Any, y: Any) -> LatentODEClassifier:
         """Learn from a table of series and their labels.
 
         Ctrl-C after the first epoch ends the training with a warning and leaves a fitted model, with the weights of the
@@ -197,12 +201,14 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         ----------
         df : DataFrame
             Long table, as in `LatentODERegressor.fit`.
-        labels : mapping, Series, sequence or column name
-            With `labels_per="series"` a mapping or a pandas Series from id to label, or one label per row of `df`, the
-            same in all rows of a series; with "row" one label per row. A Series with the index of `df`, in any order,
-            is matched by it; columns of polars and pyarrow are one label per row. The name of a column of `df` stands
-            for that column, which is then no target. A missing label (None, NaN) is no label: what was observed is
-            learned from all the same.
+            An array of numbers (N, p) is one series per row, observed at the times 0, 1, ..., p - 1 (NaN where not);
+            answers to arrays are arrays.
+        y : mapping, Series, sequence or column name
+            The labels. With `labels_per="series"` a mapping or a pandas Series from id to label, or one label per row
+            of `df`, the same in all rows of a series; with "row" one label per row. A Series with the index of `df`, in
+            any order, is matched by it; columns of polars and pyarrow are one label per row. The name of a column of
+            `df` stands for that column, which is then no target. A missing label (None, NaN) is no label: what was
+            observed is learned from all the same.
 
         Returns
         -------
@@ -221,11 +227,12 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
             after three restarts.
         """
         self._check_parameters()
-        if labels is None:
+        if y is None:
             raise ValueError(
-                "labels must be given: a mapping from id to label, one label per row, or a column name"
+                "LatentODEClassifier requires y to be passed, but the target y is None: labels must be given as a "
+                "mapping from id to label, one label per row, or a column name"
             )
-        labels = of.in_pandas(labels)
+        arrays, df, labels = self._arrays(df, of.in_pandas(y))
         column = labels if isinstance(labels, Hashable) and not isinstance(labels, tuple) else None
         if column is not None and column in (self.target_cols or ()):
             raise ValueError(f"column {column!r} holds the labels: it cannot be in target_cols, too")
@@ -256,12 +263,26 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
                 generator=generator,
             )
 
-        trained = self._fit_table(layout, observed_series(in_order_of_ids(table)), around)
+        trained = self._fit_table(layout, observed_series(in_order_of_ids(table)), around, arrays=arrays)
         assert isinstance(trained, ClassifyingLatentODE)
         self.classifier_ = trained
         self.classes_ = found.classes
         self._per_row = self.labels_per == "row"
         return self
+
+    def _arrays(self, X: Any, y: Any) -> tuple[SeriesPerRow | None, Any, Any]:
+        """Arrays as a table, its labels by id; None before a table and its labels as they are."""
+        if not is_array(X):
+            return None, X, y
+        refuse_roles(self.get_params(deep=False))
+        if self.labels_per == "row":
+            raise ValueError('labels_per="row" needs a table: each row of an array is a series')
+        X, y = validate_data(
+            self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_features=2
+        )
+        check_classification_targets(y)
+        arrays = SeriesPerRow(X.shape[1])
+        return arrays, arrays.table(X), dict(enumerate(y.tolist()))
 
     def predict_proba(self, df: IntoDataFrameT) -> IntoDataFrameT:
         """Probability of every class.
@@ -289,19 +310,23 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         `labels_per="row"` a column.
         """
         form, table = self._known(df)
-        found = pd.Series(self._classes_of(table), name="label")
+        found = self._classes_of(table)
         if self._per_row:
-            return form.write_row_labels(found)
-        answer = form.write_series(found.to_frame(), table.ids)
-        return answer["label"] if isinstance(answer, pd.DataFrame) else answer
+            return form.write_row_labels(pd.Series(found, name="label"))
+        return form.write_series_labels(found, table.ids)
 
-    def score(self, df: Any, labels: Any, sample_weight: None = None) -> float:
-        """Share of right answers among the labels of the series, or rows, of `df`; `labels` as in `fit`."""
+    def score(self, df: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of right answers among the labels of the series, or rows, of `df`; labels `y` as in `fit`.
+
+        `sample_weight` is for arrays only, one weight per label, as in scikit-learn.
+        """
+        if self._takes_arrays:
+            return float(accuracy_score(y, self.predict(df), sample_weight=sample_weight))
         if sample_weight is not None:
             raise ValueError("sample_weight must be None: every label counts the same")
-        form, table = self._known(df)
-        rows = self.layout_.open(df).frame.set_axis(form.index)
-        given = of.in_pandas(labels)
+        form, frame = self.layout_.open(df)
+        table, rows = self.layout_.read(frame), frame.set_axis(form.index)
+        given = of.in_pandas(y)
         id_col = self.layout_.id_col
         truth = of.row_labels(rows, given) if self._per_row else of.series_labels(rows, given, id_col)
         known = truth.notna().to_numpy(dtype=bool)
@@ -309,11 +334,25 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
             raise DataError("nothing to score: no label is given")
         return float(np.mean(self._classes_of(table)[known] == truth.to_numpy()[known]))
 
-    def _known(self, df: Any) -> tuple[TableForm, SeriesTable]:
-        """Form and series of a table."""
+    @property
+    def _takes_arrays(self) -> bool:
         check_is_fitted(self, "classifier_")
+        return self._learned.arrays is not None
+
+    def _known(self, df: Any) -> tuple[Any, SeriesTable]:
+        """Form and series of a table, or of an array."""
+        check_is_fitted(self, "classifier_")
+        arrays = self._learned.arrays
+        if isinstance(arrays, SeriesPerRow):
+            X = validate_data(self, df, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
+            return arrays, self.layout_.read(arrays.table(X))
         form, frame = self.layout_.open(df)
         return form, self.layout_.read(frame)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
     def _probabilities(self, table: SeriesTable) -> NDArray:
         """Probabilities of the series (N, C), or of the rows (R, C)."""

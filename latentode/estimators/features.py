@@ -6,18 +6,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from narwhals.typing import IntoDataFrameT
 from numpy.typing import NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from latentode.estimators import readouts
+from latentode.estimators.arrays import is_array
 from latentode.estimators.forecasts import ForecastsMixin
 
 
 class FeaturesMixin(ForecastsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """Latent states as features for any other model, and gaps filled."""
 
-    def transform(self, df: pd.DataFrame) -> pd.DataFrame:
+    def transform(self, df: Any) -> Any:
         """Latent state of each series: the mean of its posterior, given all its rows.
 
         Features of series of any length for scikit-learn's models, as the last transformer of a pipeline. It is the
@@ -35,17 +37,20 @@ class FeaturesMixin(ForecastsMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             one of that library, with an id column.
         """
         check_is_fitted(self, "model_")
+        if self._learned.arrays is not None:
+            return self._states_at_rows(df)
         form, frame = self.layout_.open(df)
         table = self.layout_.read(frame, read_errors=False)
         states = self._forecaster.posterior(table).mean.double().numpy()
         names = self.get_feature_names_out()
         return form.write_series(pd.DataFrame(states, columns=names), table.ids)
 
-    def fit_transform(self, df: pd.DataFrame, y: Any = None) -> pd.DataFrame:
-        """`fit(df)`, then `transform(df)`; labels `y`, which a pipeline hands to all its steps, are not looked at."""
-        return self.fit(df).transform(df)
+    def fit_transform(self, df: Any, y: Any = None) -> Any:
+        """`fit(df)`, then `transform(df)`; `y`, which a pipeline hands to all its steps, counts for arrays only."""
+        labels = y if is_array(df) else None
+        return self.fit(df, labels).transform(df)
 
-    def impute(self, df: pd.DataFrame) -> pd.DataFrame:
+    def impute(self, df: IntoDataFrameT) -> IntoDataFrameT:
         """The table with every gap (NaN) of the targets filled by the mean given all rows of its series.
 
         Parameters
@@ -70,6 +75,11 @@ class FeaturesMixin(ForecastsMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             if gaps[name].any()
         }
         return form.write(_assigned(frame, columns), at_rows=True)
+
+    def _states_at_rows(self, X: Any) -> NDArray[np.float64]:
+        """Of a model that was fitted on arrays, the mean states (R, latent_dim) at the times of X."""
+        question = self._ask(X)
+        return self._scaled(question.table, question.queries, readouts.states)
 
     @property
     def _n_features_out(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +12,14 @@ import pandas as pd
 import torch
 from narwhals.typing import IntoDataFrameT
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from latentode import plotting
 from latentode.checks import Number, Whole
 from latentode.estimators import readouts
+from latentode.estimators.arrays import OneSeries
 from latentode.estimators.calibration import horizons_of, multiplied, stretched
 from latentode.estimators.drawing import (
     ends_of,
@@ -40,6 +42,22 @@ FAR = 10.0  # training spans beyond the context from which a forecast is called 
 SECONDS_PER_DAY = 86_400.0
 UNTOLD = 0.01  # of a training span beyond the last known control: more is worth a warning
 REACH = 500.0  # model time, some thousand steps of a solver, beyond which a forecast stays where it is
+
+
+def with_classes(likelihoods: Mapping[Hashable, str]) -> list[Hashable]:
+    """Targets whose likelihood has classes."""
+    return [target for target, name in likelihoods.items() if name in ("bernoulli", "categorical")]
+
+
+def _says_classes(estimator: Any) -> bool:
+    """Whether some target has classes, or of an estimator that is not fitted may have."""
+    given = getattr(estimator, "likelihoods_", estimator.likelihood)
+    if bool(with_classes(given if isinstance(given, Mapping) else {None: given})):
+        return True
+    raise AttributeError(
+        f"no target has classes; the likelihood is {given!r}: name those that have with "
+        'likelihood={"<target>": "categorical"}'
+    )
 
 
 class ForecastsMixin:
@@ -90,6 +108,7 @@ class ForecastsMixin:
         std = self._scaled(question.table, question.queries, readout)
         return answer, question.answer(self._columns(self.scaler_.std_from_model(std), labels=False))
 
+    @available_if(_says_classes)
     def predict_proba(self, df: IntoDataFrameT, times: Any = None) -> IntoDataFrameT:
         """Probability of every class of the targets that have classes.
 
@@ -110,16 +129,7 @@ class ForecastsMixin:
             When no target has classes.
         """
         question = self._ask(df, times)
-        names = [
-            name
-            for name in self.layout_.target_cols
-            if self.likelihoods_[name] in ("bernoulli", "categorical")
-        ]
-        if not names:
-            raise AttributeError(
-                f"no target has classes; the likelihoods are {self.likelihoods_}: name those that have with "
-                'likelihood={"<target>": "categorical"}'
-            )
+        names = with_classes(self.likelihoods_)
         columns: dict[Hashable, NDArray] = {}
         for name in names:
             target = self.layout_.target_cols.index(name)
@@ -326,10 +336,22 @@ class ForecastsMixin:
     def _ask(self, df: Any, times: Any = None) -> Question:
         """The question of a caller, about a table of any form at any times, and warnings about it."""
         check_is_fitted(self, "model_")
-        question = Question.read(self.layout_, df, times)
+        arrays = self._learned.arrays
+        if isinstance(arrays, OneSeries):
+            question = Question.of_arrays(self.layout_, arrays, self._features(df, times))
+        else:
+            question = Question.read(self.layout_, df, times)
         if not question.at_rows:
             self._warn_of_unknown_controls(question.table, question.queries)
         return question.at(self._within_reach(question.table, question.queries))
+
+    def _features(self, X: Any, times: Any) -> NDArray[np.float64]:
+        """Times and controls (R, 1 + C) that are asked of a model that was fitted on arrays."""
+        if times is not None:
+            raise ValueError(
+                "times must be None: this model was fitted on arrays, X holds the times in column 0"
+            )
+        return validate_data(self, X, reset=False, dtype=np.float64)
 
     @property
     def _categorical(self) -> list[int]:

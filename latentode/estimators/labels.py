@@ -146,8 +146,12 @@ def encoded(labels: pd.Series) -> Labels:
     present = labels.dropna()
     classes = _classes(present)
     if len(classes) < 2:
-        raise DataError(f"a classifier needs labels of two classes or more; got {classes.tolist()}")
+        raise DataError(f"a classifier needs labels of two classes or more; got {_counted(classes)}")
     return Labels(codes_of(labels, classes), classes)
+
+
+def _counted(classes: NDArray[Any]) -> str:
+    return f"1 class, {classes.tolist()}" if len(classes) else "none"
 
 
 def _classes(labels: pd.Series) -> NDArray[Any]:
@@ -155,7 +159,7 @@ def _classes(labels: pd.Series) -> NDArray[Any]:
     found = labels.infer_objects()
     if pd.api.types.is_float_dtype(found.dtype) and (found == found.round()).all():
         found = found.astype(np.int64)
-    if found.dtype != object:
+    if found.dtype != object and not pd.api.types.is_string_dtype(found.dtype):
         return np.unique(found.to_numpy())
     kinds = {type(label) for label in found}
     if len(kinds) > 1:

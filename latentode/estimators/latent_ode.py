@@ -6,16 +6,21 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
+from latentode.estimators.arrays import OneSeries, is_array, refuse_roles
 from latentode.estimators.base import SeriesEstimator, in_order_of_ids, last_times, observed_series
 from latentode.estimators.features import FeaturesMixin
 from latentode.estimators.parameters import suggests_names
 from latentode.estimators.scores import ScoresMixin
+from latentode.estimators.target_likelihoods import categorical_columns
 from latentode.seeding import RandomState
+from latentode.series import TableLayout
 from latentode.training import Callback
 
 
@@ -306,7 +311,7 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, df: Any, y: None = None) -> LatentODERegressor:
+    def fit(self, df: Any, y: Any = None) -> LatentODERegressor:
         """Learn from a table of series.
 
         Ctrl-C after the first epoch ends the training with a warning and leaves a fitted model, with the weights of the
@@ -321,8 +326,11 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
             id and time as columns or in the index, or of polars, pyarrow and others that narwhals reads; of one series
             without an id column, if times increase from row to row or with `id_col=None`. Later calls take tables of
             these columns in any of these forms, and answer in the form that they get.
-        y : None
-            Must stay None: the targets are columns of `df`.
+            An array of numbers in place of a table is one series in scikit-learn's form: column 0 of (R, 1 + C) holds
+            the times, further columns controls. Then `predict`, `transform` and `score` take such arrays, too, and
+            answer at their times with arrays, given the series of `fit`.
+        y : None, or array (R,) or (R, D)
+            Targets of an array; of a table it must stay None, as the targets are columns of `df`.
 
         Returns
         -------
@@ -341,6 +349,8 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
             after three restarts.
         """
         self._check_parameters()
+        if is_array(df):
+            return self._fit_arrays(df, y)
         if y is not None:
             raise ValueError(
                 "y must be None: the targets are columns of the table; name them with target_cols="
@@ -350,6 +360,38 @@ class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstim
         self._fit_table(layout, table, calibrated=self.calibrate)
         self.seen_until_ = last_times(frame, layout)
         return self
+
+    def _fit_arrays(self, X: Any, y: Any) -> LatentODERegressor:
+        """Learn one series whose times are column 0 of X."""
+        if y is None:
+            raise ValueError(
+                "LatentODERegressor requires y to be passed, but the target y is None: of arrays, X holds the times in "
+                "column 0 and y the targets; or fit a table with id and time columns"
+            )
+        refuse_roles(self.get_params(deep=False))
+        X, y = validate_data(
+            self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2
+        )
+        series = OneSeries.of(X, y)
+        frame = series.table()
+        layout = TableLayout.infer(
+            frame,
+            target_cols=series.target_cols,
+            control_cols=series.control_cols,
+            control_interpolation=self.control_interpolation,
+            categorical=categorical_columns(self.likelihood, series.target_cols),
+        )
+        table = observed_series(in_order_of_ids(layout.read(frame, require_observed=True)))
+        self._fit_table(layout, table, calibrated=self.calibrate, arrays=series)
+        self.seen_until_ = last_times(frame, layout)
+        return self
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        # of arrays it is a model over time: what other columns tell at their own row only it cannot learn
+        tags.regressor_tags.poor_score = True
+        return tags
 
     def update(
         self, df: Any, *, max_epochs: int | None = None, lr: float | None = None

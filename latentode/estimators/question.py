@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from latentode.estimators.arrays import OneSeries
 from latentode.exceptions import DataError
 from latentode.series import SeriesTable, TableForm, TableLayout
 from latentode.series.asked_times import asked_times
@@ -21,8 +23,8 @@ class Question:
 
     Parameters
     ----------
-    form : TableForm
-        Of the caller's table.
+    form : TableForm or OneSeries
+        Of the caller's table or arrays.
     keys : DataFrame (R, 2)
         Id and time of every row of the answer, in pandas.
     at_rows : bool
@@ -33,11 +35,18 @@ class Question:
         The same series with the times asked about, in the order of `keys`.
     """
 
-    form: TableForm
+    form: TableForm | OneSeries
     keys: pd.DataFrame
     at_rows: bool
     table: SeriesTable
     queries: SeriesTable
+
+    @classmethod
+    def of_arrays(cls, layout: TableLayout, arrays: OneSeries, X: NDArray[np.float64]) -> Question:
+        """The question about the series that was given as arrays, at the times in column 0 of X."""
+        asked = arrays.queries(X)
+        table = layout.read(arrays.table(), times=asked, read_errors=False)
+        return cls(arrays, asked[["id", "time"]], False, table, layout.read_queries(asked, table))
 
     @classmethod
     def read(cls, layout: TableLayout, df: Any, times: Any = None) -> Question:
@@ -73,15 +82,13 @@ class Question:
             When the table has a column of this name.
         """
         parts = []
-        for label, columns in zip(labels, blocks):
+        for columns in blocks:
             if name in self.keys.columns or name in columns:
                 raise DataError(
                     f"the answer needs the name {name!r} for its own column: rename that of the table"
                 )
-            part = self._long(columns)
-            part.insert(2, name, label)
-            parts.append(part)
-        return self.form.write(pd.concat(parts, ignore_index=True), at_rows=False)
+            parts.append(self._long(columns))
+        return self.form.write_stacked(name, labels, parts)
 
     def at(self, queries: SeriesTable) -> Question:
         """The same question with other encoded times."""

@@ -56,6 +56,11 @@ def intensities(model: LatentODE, prediction: Prediction) -> Tensor:
     return model.intensity(prediction.z).exp().mean(0)
 
 
+def states(model: LatentODE, prediction: Prediction) -> Tensor:
+    """Mean latent states, (n, Q, L)."""
+    return prediction.z.mean(0)
+
+
 def log_densities(values: Tensor, errors: Tensor | None, factors: Tensor | None = None) -> Readout:
     """Read-out of the log density of observations under the mixture over the draws, (n, Q, D); 0 where NaN.
 

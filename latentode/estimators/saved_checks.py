@@ -185,8 +185,4 @@ def _check_calibration(calibration: Calibration, width: int) -> None:
 def _check_arrays(arrays: OneSeries | SeriesPerRow, layout: TableLayout) -> None:
     """Arrays whose columns are those of the layout."""
     _require(Whole(1).allows(arrays.n_features), "arrays have no columns")
-    named = arrays.names is None or (
-        len(arrays.names) == arrays.n_features and all(isinstance(name, str) for name in arrays.names)
-    )
-    _require(named, "arrays and the names of their columns disagree")
     _require(arrays.columns == (layout.target_cols, layout.control_cols), "arrays differ from the columns")

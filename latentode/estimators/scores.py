@@ -23,7 +23,7 @@ from latentode.series.split import ROUNDING
 class ScoresMixin(ForecastsMixin):
     """Scores of an estimator that forecasts."""
 
-    def score(self, df: Any, y: None = None, sample_weight: None = None) -> float:
+    def score(self, df: Any, y: Any = None, sample_weight: Any = None) -> float:
         """R² of forecasts of the rest of each series from its first part.
 
         The first part is the first half of a series' time, or the share `context` where that is a number. Of one long
@@ -34,7 +34,8 @@ class ScoresMixin(ForecastsMixin):
         ----------
         df : DataFrame
         y, sample_weight : None
-            For scikit-learn's sake; must stay None.
+            For a model that was fitted on arrays, targets and weights of the rows of `df`, as in scikit-learn;
+            otherwise they must stay None, as the targets are columns.
 
         Returns
         -------
@@ -48,6 +49,8 @@ class ScoresMixin(ForecastsMixin):
             When no series has an observation after its first part.
         """
         check_is_fitted(self, "model_")
+        if self._learned.arrays is not None:
+            return float(r2_score(y, self.predict(df), sample_weight=sample_weight))
         if y is not None or sample_weight is not None:
             raise ValueError("y and sample_weight must be None: the targets are columns of the table")
         known, rest, queries = self._halves(df, read_errors=False)

@@ -131,6 +131,8 @@ class ControlPaths:
         """
         first, last, shift = self.bounds[series].unbind(1)
         at = times.double().maximum(first).minimum(last) + shift
+        if len(self.turns) == 0:  # constant everywhere
+            return torch.full_like(at, torch.inf)
         close = CLOSE * (1 + times.abs())
         forwards = direction > 0
         beyond = torch.searchsorted(self.turns, torch.where(forwards, at + close, at - close), right=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import narwhals as nw
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from latentode.exceptions import DataError
 from latentode.series.columns import check_columns
@@ -87,6 +88,14 @@ class TableForm:
             return written.set_axis(self.index)
         return written.set_axis(self._index_of(answer)) if self.keys.levels else written
 
+    def write_stacked(self, name: str, labels: Iterable[Any], parts: Iterable[pd.DataFrame]) -> Any:
+        """Several long answers one below the other, with the label of each in a column of this name after the keys."""
+        labelled = []
+        for label, part in zip(labels, parts):
+            part.insert(2, name, label)
+            labelled.append(part)
+        return self.write(pd.concat(labelled, ignore_index=True), at_rows=False)
+
     def write_series(self, answer: pd.DataFrame, ids: pd.Index) -> Any:
         """One row per series: indexed by id, or with an id column for libraries without an index."""
         if self.foreign is None:
@@ -95,6 +104,11 @@ class TableForm:
             [] if self.single else [self.foreign.rows_of(str(self.id_col), self._rows_of(ids.to_series()))]
         )
         return self.foreign.table([*named, *self._answers(self.foreign, answer)])
+
+    def write_series_labels(self, labels: NDArray[Any], ids: pd.Index) -> Any:
+        """One label per series: a pandas Series indexed by id, or a table of id and `label`."""
+        answer = self.write_series(pd.DataFrame({"label": labels}), ids)
+        return answer["label"] if self.foreign is None else answer
 
     def write_rows(self, answer: pd.DataFrame) -> Any:
         """One row per row of the table, without the keys."""

@@ -241,13 +241,13 @@ BAD = {
     ),
     "two in a series": ("high", DataError, 'give each series one, or use labels_per="row"'),
     "foreign ids": ({"a": 0, "b": 1}, DataError, "labels has ids that the table does not have: 'a', 'b'"),
-    "one class": ({"s0": 1, "s1": 1}, DataError, "needs labels of two classes or more; got [1]"),
+    "one class": ({"s0": 1, "s1": 1}, DataError, "needs labels of two classes or more; got 1 class, [1]"),
     "an id twice": (
         pd.Series([0, 1], index=["s0", "s0"]),
         DataError,
         "labels has the id 's0' more than once",
     ),
-    "all missing": ({"s0": None, "s1": np.nan}, DataError, "needs labels of two classes or more; got []"),
+    "all missing": ({"s0": None, "s1": np.nan}, DataError, "needs labels of two classes or more; got none"),
     "none": (None, ValueError, "labels must be given"),
 }
 
@@ -334,6 +334,6 @@ def test_weights_of_classes_must_be_positive(table):
         small(class_weight={0: -5.0}).fit(table, "up")
 
 
-def test_an_array_is_no_table():
-    with pytest.raises(TypeError, match="expected a pandas DataFrame in long format"):
-        small().fit(np.zeros((3, 2)), [0, 1, 1])
+def test_an_array_has_no_columns_to_name():
+    with pytest.raises(ValueError, match="target_cols names columns, which arrays do not have"):
+        small(target_cols=["x"]).fit(np.zeros((3, 2)), [0, 1, 1])

@@ -364,3 +364,10 @@ def test_an_encoder_that_fails_is_told_what_it_was_given(table):
         ValueError, match=r"the encoder failed with RuntimeError.* values \(6, \d+, 2\) torch.float32"
     ):
         small(encoder=Mean(5, 3), target_cols=["x"], static_cols=["mass"]).fit(table)
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "step"])
+def test_a_control_that_never_changes_is_no_trouble(table, interpolation):
+    df = table.assign(u=1.0)
+    model = small(control_cols=["u"], control_interpolation=interpolation, max_epochs=1).fit(df)
+    assert np.isfinite(model.predict(df)[list(model.layout_.target_cols)]).all(axis=None)

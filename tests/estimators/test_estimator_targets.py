@@ -133,8 +133,13 @@ def test_parameters_that_do_not_fit_together_are_refused(params, message):
 
 
 def test_probabilities_of_numbers_do_not_exist(table):
-    with pytest.raises(AttributeError, match="no target has classes; the likelihoods are"):
-        small(target_cols=["x"], max_epochs=1).fit(table).predict_proba(table)
+    model = small(target_cols=["x"], max_epochs=1).fit(table)
+    assert not hasattr(model, "predict_proba")  # as scikit-learn's searches and scorers ask
+    with pytest.raises(AttributeError, match="has no attribute 'predict_proba'") as caught:
+        model.predict_proba(table)
+    assert "no target has classes; the likelihood is {'x': 'gaussian'}: name those" in str(
+        caught.value.__cause__
+    )
 
 
 def test_known_measurement_errors_take_over_from_learned_noise():

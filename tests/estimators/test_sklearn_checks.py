@@ -1,0 +1,47 @@
+"""scikit-learn's own estimator checks, unpatched, on arrays in its form."""
+
+from __future__ import annotations
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from latentode import LatentODEClassifier, LatentODERegressor
+
+TINY = {"latent_dim": 2, "hidden_dim": 8, "random_state": 0, "verbose": 0}
+ESTIMATORS = [
+    LatentODERegressor(max_epochs=2, solver="rk4", step_size=0.5, **TINY),
+    LatentODEClassifier(
+        max_epochs=15,
+        lr=0.05,
+        field="linear",
+        batch_size=100,
+        validation_fraction=0,
+        label_weight=10.0,
+        **TINY,
+    ),
+]
+ROUNDING = "float32 matrix products of other batches round otherwise, by 1e-7 of the probabilities"
+EXPECTED_FAILURES = {  # at most three each, by class and check
+    "LatentODERegressor": {
+        "check_methods_subset_invariance": "a solver's last step ends at the last time that is asked for: answers of "
+        "other questions agree within its tolerances, not to 1e-7",
+    },
+    "LatentODEClassifier": {
+        "check_methods_subset_invariance": ROUNDING,
+        "check_methods_sample_order_invariance": ROUNDING,
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore::latentode.exceptions.LatentODEWarning")
+@parametrize_with_checks(
+    ESTIMATORS,
+    expected_failed_checks=lambda estimator: EXPECTED_FAILURES[type(estimator).__name__],
+    xfail_strict=False,  # rounding differs between machines
+)
+def test_scikit_learns_own_checks(estimator, check):
+    check(estimator)
+
+
+def test_there_are_few_exceptions():
+    assert max(map(len, EXPECTED_FAILURES.values())) <= 3
