@@ -7,7 +7,7 @@ from types import TracebackType
 
 SHORTEST = 30  # characters of a message that says what was expected and what came
 INTERNALS = re.compile(
-    r"tensor\(|object at 0x|NoneType|has no attribute '_|not subscriptable|<class '|<function|np\.(float|int|str)|"
+    r"tensor\(|object at 0x|'NoneType'|has no attribute '_|not subscriptable|<class '|<function|np\.(float|int|str)|"
     r"Traceback|mat1|broadcast|unhashable|invalid index|out of bounds|positional argument|__init__\(\)|\bnan\b.*\bnan\b"
 )
 OURS = ("latentode", "sklearn")  # NotFittedError is scikit-learn's, with its words
