@@ -167,6 +167,7 @@ def _no_constant(name: str) -> NoReturn:
 
 def _bytes(path: str | os.PathLike[str]) -> bytes:
     """All of a file; what is no file, such as a pipe that never ends, is not opened."""
+    _check_path(path)
     if not stat.S_ISREG(os.stat(path).st_mode):
         code = errno.EISDIR if os.path.isdir(path) else errno.EINVAL
         raise OSError(code, "this is no file: give the name of one that `save` has written", os.fspath(path))
@@ -211,8 +212,14 @@ def _parts(tensors: Mapping[str, Tensor], text: str) -> Iterator[bytes | memoryv
         yield tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
+def _check_path(path: object) -> None:
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be the name of a file, a str or a pathlib.Path; got {path!r}")
+
+
 def _target(path: str | os.PathLike[str]) -> Path:
     """Where the file will be: what a link leads to, which must be a file we may write or nothing yet."""
+    _check_path(path)
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise FileNotFoundError(

@@ -23,8 +23,8 @@ from latentode.estimators.blueprint import Blueprint
 from latentode.estimators.calibration import calibrate
 from latentode.estimators.fitting import Objective, Scales, TrainingData, prepare, prepare_more, train
 from latentode.estimators.forecaster import Forecaster, observed_rows, ties_by_value
-from latentode.estimators.forecasts import REACH
 from latentode.estimators.learned import Learned
+from latentode.estimators.long_series import warn_of_long_series
 from latentode.estimators.own_parts import check_direction, check_own_parts
 from latentode.estimators.parameters import (
     CONSTRAINTS,
@@ -42,7 +42,7 @@ from latentode.estimators.target_likelihoods import (
     named_likelihoods,
 )
 from latentode.exceptions import DataError, LatentODEWarning
-from latentode.models.latent_ode import MAX_STEPS, LatentODE, LossOptions, SolveOptions
+from latentode.models.latent_ode import FARTHEST, MAX_STEPS, LatentODE, LossOptions, SolveOptions
 from latentode.nn.likelihoods import LIKELIHOODS
 from latentode.seeding import numpy_generator, torch_generator
 from latentode.series import SeriesLoader, SeriesTable, TableForm, TableLayout, open_table
@@ -136,6 +136,8 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
                 "calibrate=True needs validation series, and this training has none: set validation_fraction > 0 and "
                 "give two series or more, or a window"
             )
+        if window is None:
+            warn_of_long_series(data.train, data.time_scale, layout.clock)
         learned = Learned(
             blueprint=self._blueprint(layout, likelihoods, data),
             layout=layout,
@@ -315,7 +317,7 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
         adaptive = SOLVERS[self.solver].error_order is not None
         step_size = self.step_size if adaptive or self.step_size is not None else 0.1
         # fixed steps need as many as reach the farthest forecast
-        max_steps = MAX_STEPS if step_size is None else max(MAX_STEPS, int(4 * REACH / step_size))
+        max_steps = MAX_STEPS if step_size is None else max(MAX_STEPS, int(FARTHEST / step_size))
         return SolveOptions(self.solver, self.rtol, self.atol, step_size, self.gradient, max_steps)
 
 

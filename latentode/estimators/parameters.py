@@ -35,8 +35,13 @@ def suggests_names(init: Init) -> Init:
 
     @wraps(init)
     def checked(self: Any, *args: Any, **parameters: Any) -> None:
+        if args:
+            raise TypeError(
+                f"{type(self).__name__} takes parameters by name only, such as {known[0]}=...; got {args[0]!r} without "
+                "a name"
+            )
         check_parameter_names(type(self).__name__, parameters, known, TypeError)
-        init(self, *args, **parameters)
+        init(self, **parameters)
 
     return cast(Init, checked)
 

@@ -147,7 +147,7 @@ def _listed(names: set[str], inputs: Mapping[str, Any]) -> str:
 
 
 def _align_arrays(inputs: Mapping[str, Any], by: Any) -> Cells:
-    arrays = {name: np.asarray(value, dtype=np.float64) for name, value in inputs.items()}
+    arrays = {name: _array(name, value) for name, value in inputs.items()}
     shapes = {name: array.shape for name, array in arrays.items() if array.shape}
     if len(set(shapes.values())) > 1:
         raise ValueError(
@@ -157,6 +157,15 @@ def _align_arrays(inputs: Mapping[str, Any], by: Any) -> Cells:
     shape = next(iter(shapes.values()), (1,))
     groups = None if by is None else Groups.of(by, shape[0])
     return Cells(tuple(np.broadcast_to(array, shape) for array in arrays.values()), None, groups)
+
+
+def _array(name: str, value: Any) -> Array:
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be numbers in the form of an array, or a long table: {error}"
+        ) from error
 
 
 def _align_tables(

@@ -78,6 +78,10 @@ def cross_validate_forecasts(
         {"refit": refit, "coverage": coverage},
         {"refit": (OneOf([True, False]),), "coverage": (SHARE,)},
     )
+    if not all(hasattr(model, name) for name in ("id_col", "time_col", "predict_interval")):
+        raise TypeError(
+            f"cross_validate_forecasts needs an estimator of series, such as LatentODERegressor; got {model!r}"
+        )
     id_col, time_col = model.id_col, model.time_col
     keys, times = Keys.read(df, id_col), read_times(df, time_col)
     named = in_dtype_of(times, read_cutoffs(cutoffs, times))

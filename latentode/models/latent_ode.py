@@ -14,6 +14,7 @@ from latentode.models.dynamics import Dynamics
 from latentode.models.elbo import active_dims, elbo, free_bits_kl
 from latentode.models.ladder import InitialValues, solve_patiently
 from latentode.models.regularisation import penalties
+from latentode.models.solve_options import FARTHEST as FARTHEST
 from latentode.models.solve_options import MAX_STEPS as MAX_STEPS
 from latentode.models.solve_options import SolveOptions
 from latentode.nn.inputs import Inputs
@@ -155,7 +156,8 @@ class LatentODE(nn.Module):
         z0 : Tensor (K, N, L)
             States at the origin of each series.
         times : Tensor (N, T), float64
-            Query times since the origin, in model time, in any order, also before it.
+            Query times since the origin, in model time, in any order, also before it. Beyond `FARTHEST` the state
+            stays as it is there.
         origin : Tensor (N,), float64
             Model time of the origins; a time-dependent field sees it.
         inputs : Inputs, optional
@@ -169,6 +171,7 @@ class LatentODE(nn.Module):
             When a series cannot be solved, not even by the `ladder` of solvers that are tried in turn.
         """
         n_samples, n_series, latent_dim = z0.shape
+        times = times.clamp(-FARTHEST, FARTHEST)
         start = origin if getattr(self.field, "time_dependent", False) else torch.zeros_like(origin)
         flow = getattr(self.field, "flow", None)
         if flow is not None and self.intensity is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_STEPS = 10_000
+FARTHEST = 2_000.0  # model time from the origin, beyond which a state stays as it is: no solve is longer
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from latentode.exceptions import DataError
+from latentode.series.columns import plain
 from latentode.series.plain_values import as_plain, from_plain
 from latentode.series.table import FloatArray
 
@@ -47,8 +48,9 @@ class Categories:
         else:
             labels, ordered = _sorted(column.dropna().unique()), False
         if len(labels) < 2:
+            shown = [plain(label) for label in labels]
             raise DataError(
-                f"categorical target {column.name!r} has the labels {labels}: a category needs two or more"
+                f"categorical target {column.name!r} has the labels {shown}: a category needs two or more"
             )
         return cls(tuple(labels), isinstance(column.dtype, pd.CategoricalDtype), ordered)
 

@@ -130,7 +130,13 @@ def numeric_columns(
 
 
 def factorize(ids: pd.Series) -> tuple[IntArray, pd.Index]:
-    codes, uniques = pd.factorize(ids)
+    try:
+        codes, uniques = pd.factorize(ids)
+    except TypeError as error:  # lists, dictionaries
+        raise DataError(
+            f"ids must be numbers, texts or other values that can be compared, got {ids.iloc[0]!r} at row 0: convert "
+            "them, for example with .astype(str)"
+        ) from error
     if len(codes) and codes.min() < 0:
         row = int((codes < 0).argmax())
         raise DataError(f"missing id (NaN) at row {row}: every row needs the id of its series")

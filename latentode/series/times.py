@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from latentode.exceptions import DataError
+from latentode.series.columns import plain
 from latentode.series.table import FloatArray
 
 TimeKind = Literal["numeric", "datetime", "period", "timedelta"]
@@ -152,7 +153,7 @@ def cast_if_lossless(column: pd.Series, dtype: Any) -> pd.Series:
 
 def _example(column: pd.Series) -> str:
     present = column.dropna()
-    return f"for example {present.iloc[0]!r}" if len(present) else "all missing"
+    return f"for example {plain(present.iloc[0])!r}" if len(present) else "all missing"
 
 
 def _repair(column: pd.Series) -> str:
