@@ -50,8 +50,9 @@ def short_training(monkeypatch):
 
 
 @pytest.mark.parametrize("name", re.findall(r"<!-- example: (\w+) -->", README))
-def test_examples_run(name, short_training):
+def test_examples_run(name, short_training, tmp_path, monkeypatch):
     """As a reader would: those of a section one after the other."""
+    monkeypatch.chdir(tmp_path)  # some write files
     (section,) = [part for part in README.split("\n## ") if f"<!-- example: {name} -->" in part]
     names = re.findall(r"<!-- example: (\w+) -->", section)
     namespace = {}
