@@ -21,7 +21,7 @@ from latentode.estimators.arrays import OneSeries, SeriesPerRow
 from latentode.estimators.beginning import beginning_of
 from latentode.estimators.blueprint import Blueprint
 from latentode.estimators.calibration import calibrate
-from latentode.estimators.fitting import Objective, Scales, TrainingData, prepare, prepare_more, train
+from latentode.estimators.fitting import Objective, train
 from latentode.estimators.forecaster import Forecaster, observed_rows, ties_by_value
 from latentode.estimators.learned import Learned
 from latentode.estimators.long_series import warn_of_long_series
@@ -41,6 +41,7 @@ from latentode.estimators.target_likelihoods import (
     likelihood_names,
     named_likelihoods,
 )
+from latentode.estimators.training_data import Scales, TrainingData, prepare, prepare_more
 from latentode.exceptions import DataError, LatentODEWarning
 from latentode.models.latent_ode import FARTHEST, MAX_STEPS, LatentODE, LossOptions, SolveOptions
 from latentode.nn.likelihoods import LIKELIHOODS

@@ -1,8 +1,8 @@
-"""From a table of series to a trained model: split, scale, batches, and the loss that the trainer minimises."""
+"""From series to a trained model: the loss of a batch, its schedules, and the run of the trainer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -10,23 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentode.exceptions import DataError, SolverError
+from latentode.estimators.batches import Batches, FixedPasses, NamedBatch
+from latentode.estimators.training_data import TrainingData
+from latentode.exceptions import SolverError
 from latentode.models.latent_ode import LossOptions
-from latentode.nn.likelihoods import TargetFacts
-from latentode.seeding import generator_state, set_generator_state, torch_generator
+from latentode.seeding import torch_generator
 from latentode.series import (
-    CovariateScaler,
     SeriesBatch,
-    SeriesLoader,
-    SeriesTable,
-    TimeScale,
     ValueScaler,
     anchored,
     cut_pieces,
-    draw_windows,
-    scale_table,
-    split_series,
-    split_time,
 )
 from latentode.series.split import Piece, with_gaps
 from latentode.training import (
@@ -44,144 +37,6 @@ from latentode.training.loss_parts import LossParts
 
 DEFAULT_STEPS = 2000  # optimiser steps that `max_epochs=None` aims at
 SHORTEST_PIECE = 0.1  # of a series' rows: what random pieces begin with
-LARGEST_TIME_SHARE = 1 / 3  # of a single series that may be held out for validation
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Training and validation series in model units, and the scales learned from the training series.
-
-    `window` is in model time; `validation` is None where no series can be spared, and `held_out` is the same in the
-    caller's units.
-    """
-
-    train: SeriesTable
-    validation: SeriesTable | None
-    time_scale: TimeScale
-    scaler: ValueScaler
-    covariates: CovariateScaler
-    window: float | None
-    held_out: SeriesTable | None = None
-
-    def target_facts(self, n_categories: Sequence[int]) -> list[TargetFacts]:
-        """What likelihoods need to know of the training rows; `n_categories` of each target."""
-        levels = [
-            float(column[~np.isnan(column)].mean()) if (~np.isnan(column)).any() else 1.0
-            for column in self.train.values.T
-        ]
-        return [TargetFacts(level, count) for level, count in zip(levels, n_categories)]
-
-    def event_rates(self, per_target: bool) -> list[float]:
-        """Events per unit of model time and series: rows after the first one, or cells of each target."""
-        total = float(self.train.spans.sum())
-        later = np.ones(self.train.n_rows, dtype=bool)
-        later[self.train.offsets[:-1]] = False
-        seen = ~np.isnan(self.train.values[later])
-        counts = seen.sum(axis=0) if per_target else [seen.any(axis=1).sum()]
-        return [max(float(count), 1.0) / total for count in counts]
-
-
-def prepare(
-    table: SeriesTable,
-    *,
-    scaler: str,
-    scaled: Sequence[bool],
-    static_cols: Sequence[Hashable],
-    window: float | None,
-    validation_fraction: float,
-    rng: np.random.Generator,
-) -> TrainingData:
-    """Split the series and scale both parts by what the training part teaches.
-
-    Parameters
-    ----------
-    table : SeriesTable
-        All series, in the caller's units.
-    scaler : str
-        One of `SCALERS`.
-    scaled : sequence of D bools
-        False for targets that keep their own values.
-    static_cols : sequence of S names
-        For messages.
-    window : float or None
-        In the unit of the times.
-    validation_fraction : float
-        0 holds nothing out.
-
-    Raises
-    ------
-    DataError
-        When no series has two observations at different times.
-    """
-    train, validation = _learnable_split(table, window, validation_fraction, rng)
-    seen = train if window is None else draw_windows(train, window, rng)
-    scales = Scales(
-        TimeScale.fit(seen),
-        ValueScaler.fit(seen if scaler == "series" else train, scaler, scaled),
-        CovariateScaler.fit(train, static_cols, table),
-    )
-    return _scaled(train, validation, scales, window)
-
-
-def prepare_more(
-    table: SeriesTable,
-    scales: Scales,
-    *,
-    window: float | None,
-    validation_fraction: float,
-    rng: np.random.Generator,
-) -> TrainingData:
-    """Split further series and scale both parts by what an earlier training learned; as `prepare` otherwise."""
-    train, validation = _learnable_split(table, window, validation_fraction, rng)
-    return _scaled(train, validation, scales, window)
-
-
-class Scales(NamedTuple):
-    """From the caller's units to those of the model."""
-
-    time_scale: TimeScale
-    scaler: ValueScaler
-    covariates: CovariateScaler
-
-
-def _scaled(
-    train: SeriesTable, validation: SeriesTable | None, scales: Scales, window: float | None
-) -> TrainingData:
-    return TrainingData(
-        scale_table(train, *scales),
-        None if validation is None else scale_table(validation, *scales),
-        *scales,
-        window=None if window is None else window / scales.time_scale.unit,
-        held_out=validation,
-    )
-
-
-def _learnable_split(
-    table: SeriesTable, window: float | None, fraction: float, rng: np.random.Generator
-) -> tuple[SeriesTable, SeriesTable | None]:
-    """Training and validation series, the former with something to learn dynamics from."""
-    if not (table.spans > 0).any():
-        raise DataError(
-            "nothing to learn dynamics from: no series has observations at two different times "
-            f"({len(table)} series, {table.n_rows} rows with observations)"
-        )
-    train, validation = _split(table, window, fraction, rng)
-    return (train, validation) if (train.spans > 0).any() else (table, None)
-
-
-def _split(
-    table: SeriesTable, window: float | None, fraction: float, rng: np.random.Generator
-) -> tuple[SeriesTable, SeriesTable | None]:
-    """Whole series for validation; of a single long series its end, at least a window of it where that is a third."""
-    if fraction == 0:
-        return table, None
-    if len(table) > 1:
-        train, validation = split_series(len(table), fraction, rng, table.labels)
-        return table.take(train), table.take(validation) if len(validation) else None
-    if window is None:
-        return table, None
-    share = min(max(fraction, window / float(table.spans[0])), LARGEST_TIME_SHARE)
-    return split_time(table, share)
 
 
 class BatchModel(Protocol):
@@ -196,13 +51,6 @@ class BatchModel(Protocol):
         kl_weight: float,
         names: Sequence[object] | None,
     ) -> LossParts: ...
-
-
-class NamedBatch(NamedTuple):
-    """Series with their ids, which errors name."""
-
-    ids: list[Hashable]
-    series: SeriesBatch
 
 
 @dataclass(frozen=True)
@@ -251,49 +99,6 @@ class Objective:
         )
 
 
-class Batches:
-    """Batches of an epoch; of long series, those of windows that are drawn anew for each epoch."""
-
-    def __init__(
-        self, table: SeriesTable, batch_size: int, window: float | None, rng: np.random.Generator
-    ) -> None:
-        self.table, self.batch_size, self.window, self.rng = table, batch_size, window, rng
-        self._draw()
-
-    def _draw(self) -> None:
-        """The series of the next epoch, and what they were drawn from."""
-        self._drawn_from = generator_state(self.rng)
-        self._series = self.table
-        if self.window is not None:
-            self._series = draw_windows(self.table, self.window, self.rng, self._windows_per_series())
-        self._loader = SeriesLoader(self._series, self.batch_size, rng=self.rng)
-
-    def _windows_per_series(self) -> int:
-        """Twice as many windows as cover the longest series, and at least one batch of them."""
-        assert self.window is not None
-        cover = 2 * int(np.ceil(self.table.spans.max() / self.window))
-        return max(cover, -(-self.batch_size // len(self.table)))
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __iter__(self) -> Iterator[NamedBatch]:
-        for index, batch in self._loader:
-            yield NamedBatch(self._series.ids[index].tolist(), batch)
-        if self.window is not None:
-            self._draw()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the generator stands, and where it stood before it drew the windows that come next."""
-        return {"drawn_from": self._drawn_from, "now": generator_state(self.rng)}
-
-    def load_state_dict(self, tree: dict[str, Any]) -> None:
-        set_generator_state(self.rng, tree["drawn_from"])
-        if self.window is not None:
-            self._draw()
-        set_generator_state(self.rng, tree["now"])
-
-
 @dataclass(frozen=True)
 class TorchDraws:
     """A torch generator as a source whose state can be kept."""
@@ -338,7 +143,7 @@ def train(
     batches = Batches(data.train, batch_size, data.window, rng)
     generator, validation_seed = torch_generator(rng), int(rng.integers(2**62))
     epochs = max_epochs or max(1, round(DEFAULT_STEPS / len(batches)))
-    fixed = None if data.validation is None else _FixedPasses(data, batch_size, validation_seed)
+    fixed = None if data.validation is None else FixedPasses(data, batch_size, validation_seed)
 
     def loss(batch: NamedBatch, epoch: int) -> LossParts:
         weight = kl_weight * KL_SCHEDULES[kl_schedule]((epoch - 1) / max(epochs - 1, 1), kl_warmup)
@@ -381,21 +186,3 @@ class Scheduled(NamedTuple):
     parts: Mapping[str, float | Tensor]
     weight: float | Tensor
     counts: Mapping[str, int | Tensor]
-
-
-class _FixedPasses:
-    """The validation batches, with a generator that begins every pass with the same numbers."""
-
-    def __init__(self, data: TrainingData, batch_size: int, seed: int) -> None:
-        assert data.validation is not None
-        table, rng = data.validation, np.random.default_rng(seed)
-        windows = table if data.window is None else draw_windows(table, data.window, rng)
-        self._series = windows
-        self._loader = SeriesLoader(windows, batch_size, shuffle=False)
-        self._seed = seed
-        self.generator = torch.Generator()
-
-    def __call__(self) -> Iterator[NamedBatch]:
-        self.generator.manual_seed(self._seed)
-        for index, batch in self._loader:
-            yield NamedBatch(self._series.ids[index].tolist(), batch)

@@ -17,6 +17,7 @@ from latentode.estimators.arrays import OneSeries, is_array, refuse_roles
 from latentode.estimators.base import SeriesEstimator, in_order_of_ids, last_times, observed_series
 from latentode.estimators.features import FeaturesMixin
 from latentode.estimators.parameters import suggests_names
+from latentode.estimators.pictures import PicturesMixin
 from latentode.estimators.scores import ScoresMixin
 from latentode.estimators.target_likelihoods import categorical_columns
 from latentode.seeding import RandomState
@@ -24,7 +25,7 @@ from latentode.series import TableLayout
 from latentode.training import Callback
 
 
-class LatentODERegressor(FeaturesMixin, ScoresMixin, RegressorMixin, SeriesEstimator):
+class LatentODERegressor(FeaturesMixin, PicturesMixin, ScoresMixin, RegressorMixin, SeriesEstimator):
     """Forecast and interpolate irregular time series with one continuous-time model of all of them.
 
     A recognition network reads the observations of a series, at whatever times they were made and with whatever

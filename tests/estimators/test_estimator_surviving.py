@@ -280,7 +280,7 @@ def test_a_full_disk_loses_nothing(table, tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_made_loses_nothing(table, tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.warns(LatentODEWarning, match="could not be saved") as caught:
-        model = small(checkpoint_dir=tmp_path / "file").fit(table)
+        model = small(checkpoint_dir=tmp_path / "file" / "below").fit(table)
     assert len(caught) == 1
     assert_same_weights(model, small().fit(table))
 

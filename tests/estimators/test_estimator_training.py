@@ -8,7 +8,8 @@ import pytest
 import torch
 from small_models import OTHER_STEPS, assert_same_weights, numbers, small, spirals, waves, weights
 
-from latentode.estimators import fitting
+from latentode.estimators import fitting, training_data
+from latentode.estimators.batches import Batches
 from latentode.exceptions import SolverError
 from latentode.gradients import GRADIENTS
 from latentode.models.latent_ode import LossOptions
@@ -250,14 +251,14 @@ def test_statistics_come_from_training_series_alone(table):
     arguments = {"scaler": "standard", "window": None, "validation_fraction": 0.25, "scaled": [True, True]}
     arguments["static_cols"] = []
     layout = small(max_epochs=1).fit(table).layout_
-    data = fitting.prepare(layout.read(table), rng=rng(0), **arguments)
+    data = training_data.prepare(layout.read(table), rng=rng(0), **arguments)
     held_out = set(data.validation.ids)
     assert len(held_out) == 3
     rest = table[~table["id"].isin(held_out)]
     np.testing.assert_allclose(data.scaler.loc, rest[["x", "y"]].mean())
     np.testing.assert_allclose(data.scaler.scale, rest[["x", "y"]].std(ddof=0))
     changed = table.assign(x=table["x"].where(~table["id"].isin(held_out), 1e6))
-    again = fitting.prepare(layout.read(changed), rng=rng(0), **arguments)
+    again = training_data.prepare(layout.read(changed), rng=rng(0), **arguments)
     np.testing.assert_array_equal(again.scaler.loc, data.scaler.loc)
     assert again.time_scale == data.time_scale
 
@@ -287,7 +288,7 @@ def test_adaptive_and_fixed_steps_agree_on_a_fitted_model(fitted, fixed_steps, t
 
 def test_windows_are_drawn_anew_for_each_epoch(wave):
     table = small(max_epochs=1).fit(wave).layout_.read(wave)
-    batches = fitting.Batches(table, 4, 16.0, np.random.default_rng(0))
+    batches = Batches(table, 4, 16.0, np.random.default_rng(0))
     begins = [sorted(float(t) for batch in batches for t in batch.series.times[:, 0]) for _ in range(3)]
     assert len({tuple(b) for b in begins}) == 3
     assert {len(b) for b in begins} == {len(begins[0])}
@@ -298,7 +299,7 @@ def test_windows_are_drawn_anew_for_each_epoch(wave):
 def test_the_objective_sees_pieces_in_the_scale_of_their_context(table):
     """`scaler="series"`: level and spread of a piece are those of what the encoder reads."""
     layout = small(max_epochs=1).fit(table).layout_
-    data = fitting.prepare(
+    data = training_data.prepare(
         layout.read(table),
         scaler="series",
         scaled=[True, True],
@@ -316,7 +317,7 @@ def test_the_objective_sees_pieces_in_the_scale_of_their_context(table):
     objective = fitting.Objective(
         Recorder(), data.scaler, 0.5, "end", 0.0, LossOptions(3), torch.device("cpu")
     )
-    for batch in fitting.Batches(data.train, 12, None, np.random.default_rng(0)):
+    for batch in Batches(data.train, 12, None, np.random.default_rng(0)):
         objective(batch, 0.7, torch.Generator())
     ((piece, arguments),) = seen
     assert (arguments["options"].n_samples, arguments["kl_weight"]) == (3, 0.7)
