@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 
 from latentode import LatentODERegressor
 from latentode.exceptions import LatentODEWarning, SolverError
+from latentode.training.non_finite import NonFiniteLossError
 
-REFUSALS = (ValueError, TypeError, SolverError)  # DataError is a ValueError
+REFUSALS = (ValueError, TypeError, SolverError, NonFiniteLossError)  # DataError is a ValueError
 N_DRAWS = 3
 
 CALLS = {
