@@ -129,6 +129,8 @@ class ControlPaths:
         Steps that end at the knots where a control turns cannot pass over a pulse, however short. A path of steps jumps
         at its knots: one step ends just before the jump and the next one just after it.
         """
+        if not len(self.turns):  # controls that never change
+            return torch.full_like(times, torch.inf, dtype=torch.float64)
         first, last, shift = self.bounds[series].unbind(1)
         at = times.double().maximum(first).minimum(last) + shift
         if len(self.turns) == 0:  # constant everywhere

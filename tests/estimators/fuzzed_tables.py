@@ -195,7 +195,7 @@ def cases(draw: st.DrawFn) -> Case:
     lengths[0] = draw(_seldom([5, 1, 2, 12]))
     codes = np.repeat(np.arange(len(lengths)), lengths)
     n_rows, time_kind = len(codes), draw(_seldom(["floats", *TIMES], 1))
-    t = _times(rng, lengths, ties=draw(st.booleans()), gap=draw(_seldom([1.0, 1e4, 1e9], 1)))
+    t = _times(rng, lengths, ties=draw(st.booleans()), gap=draw(_seldom([1.0, 1e4, 1e9], 9)))
     id_kind = draw(_seldom(["integers", *IDS]))
     df = pd.DataFrame({"id": IDS[id_kind](codes), "time": TIMES[time_kind](t)})
     params: dict[str, Any] = {**TINY, "random_state": seed % 1000}

@@ -139,6 +139,12 @@ def test_a_plan_finer_than_the_training_counts(table):
     assert abs(short - nothing) > 0.2 * abs(long - nothing)  # the field need not be linear in a control
 
 
+def test_a_control_that_never_changes_is_a_constant_input():
+    df = driven().assign(u=1.0)
+    model = small(max_epochs=1, control_cols=["u"]).fit(df)
+    assert np.isfinite(numbers(model.predict(df), list(model.layout_.target_cols))).all()
+
+
 def test_windows_of_a_long_series_see_its_controls():
     rng = np.random.default_rng(0)
     time = np.arange(0, 60, 0.25)

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 
 from latentode import LatentODERegressor
 from latentode.exceptions import LatentODEWarning, SolverError
+from latentode.training.non_finite import NonFiniteLossError
 
-REFUSALS = (ValueError, TypeError, SolverError)  # DataError is a ValueError
+REFUSALS = (ValueError, TypeError, SolverError, NonFiniteLossError)  # DataError is a ValueError
 N_DRAWS = 3
 
 CALLS = {
@@ -101,7 +102,7 @@ def fuzz(n_examples: int) -> Any:
     )
 
 
-@fuzz(60)
+@fuzz(80)
 @given(case=cases())
 def test_a_table_is_answered_or_refused_clearly(case):
     check(case)

@@ -87,3 +87,14 @@ def test_a_path_without_a_knot_and_an_unknown_interpolation_are_refused():
         ControlPaths.of(knots, values, torch.tensor([0, 0, 1]))
     with pytest.raises(ValueError, match=r"interpolation must be one of \('linear', 'step'\); got 'cubic'"):
         ControlPaths.of(knots, values, torch.tensor([0, 1]), "cubic")
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "step"])
+def test_controls_that_never_change_stop_no_step(interpolation):
+    offsets = torch.tensor([0, 3, 4])
+    knots = torch.tensor([0.0, 1.0, 2.0, 0.0], dtype=torch.float64)
+    flat = ControlPaths.of(knots, torch.full((4, 2), 7.0), offsets, interpolation)
+    which, at = torch.tensor([0, 1, 0]), torch.tensor([0.5, 0.0, 9.0], dtype=torch.float64)
+    for direction in (1.0, -1.0):
+        distance = flat.to_next_turn(which, at, torch.full((3,), direction, dtype=torch.float64))
+        assert (distance == torch.inf).all()
