@@ -22,7 +22,7 @@ COVERAGE = 0.9  # of the central interval that is made to hold on the calibratio
 FIRST_PARTS = (0.25, 0.5, 0.75)  # shares of a series' time that forecasts of its rest are made from
 LEFT_OUT = 1 / 3  # of the rows of a series, as gaps to be filled
 FEWEST_CELLS = 20  # that a target is calibrated by
-CELLS_PER_BIN = 40  # of horizons, where there are several bins
+CELLS_PER_BIN = 100  # of horizons, where there are several bins; those of one series are not independent
 MOST_BINS = 8
 
 
