@@ -230,6 +230,14 @@ LIKELIHOODS = [
         fit(lambda df: df.assign(x="low"), likelihood={"x": "categorical"}),
     ),
     Mistake(
+        "an infinite number as a label",
+        DataError,
+        fit(
+            lambda df: df.assign(x=df["x"].round().mask(df.index == 3, np.inf)),
+            likelihood={"x": "categorical"},
+        ),
+    ),
+    Mistake(
         "a label that the training did not have",
         DataError,
         lambda w: (
