@@ -282,11 +282,6 @@ PARAMETERS = [
     Mistake("`random_state='lucky'`", ValueError, param(random_state="lucky")),
     Mistake("`device='gpu'`", ValueError, param(device="gpu")),
     Mistake("`callbacks=[None]`", ValueError, param(callbacks=[None])),
-    Mistake(
-        "`checkpoint_dir` is a file",
-        OSError,
-        lambda w: small(max_epochs=1, checkpoint_dir=w.file(b"notes")).fit(w.df),
-    ),
 ]
 
 QUESTIONS = [
