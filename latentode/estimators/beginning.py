@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,25 +25,13 @@ def beginning_of(owner: str, params: Mapping[str, Any], table: SeriesTable) -> B
     """The beginning of a fit of an estimator of this class name, with these parameters, to this table.
 
     Without a `random_state`, a fit that is continued begins with the seed that chance gave it the first time.
-
-    Raises
-    ------
-    NotADirectoryError
-        When the name of the folder is that of a file.
     """
     folder, random_state = params["checkpoint_dir"], params["random_state"]
     rng = numpy_generator(random_state)
     if folder is None:
         return Beginning(rng, None)
     random = None if random_state is None else generator_state(rng)
-    place = Path(folder).expanduser()
-    if place.exists() and not place.is_dir():
-        raise NotADirectoryError(
-            errno.ENOTDIR,
-            "checkpoint_dir must be a folder, or a name for a new one; this is a file",
-            str(place),
-        )
-    checkpoint = Checkpoint(place, fingerprint(owner, params, random, table))
+    checkpoint = Checkpoint(Path(folder).expanduser(), fingerprint(owner, params, random, table))
     checkpoint.sweep()
     if random_state is None:
         saved = checkpoint.saved or {}

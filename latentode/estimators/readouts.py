@@ -38,7 +38,9 @@ def std(categorical: Sequence[int] = ()) -> Readout:
 
     def read(model: LatentODE, prediction: Prediction) -> Tensor:
         likelihood, params = model.likelihood, prediction.params
-        stds = mixture_std(likelihood.mean(params), likelihood.std(params)) * prediction.affine.scale[:, None]
+        # squares of counts in the unit of the table may be too large for float32
+        stds = mixture_std(likelihood.mean(params).double(), likelihood.std(params).double())
+        stds = stds * prediction.affine.scale[:, None]
         stds[..., list(categorical)] = torch.nan
         return stds
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,12 @@ class Categories:
             labels, ordered = list(column.cat.categories), bool(column.cat.ordered)
         else:
             labels, ordered = _sorted(column.dropna().unique()), False
+        infinite = [plain(label) for label in labels if isinstance(label, Real) and np.isinf(float(label))]
+        if infinite:
+            raise DataError(
+                f"categorical target {column.name!r} has the label {infinite[0]}: numbers as labels must be finite; "
+                "use NaN for labels that were not observed"
+            )
         if len(labels) < 2:
             shown = [plain(label) for label in labels]
             raise DataError(

@@ -230,6 +230,14 @@ LIKELIHOODS = [
         fit(lambda df: df.assign(x="low"), likelihood={"x": "categorical"}),
     ),
     Mistake(
+        "an infinite number as a label",
+        DataError,
+        fit(
+            lambda df: df.assign(x=df["x"].round().mask(df.index == 3, np.inf)),
+            likelihood={"x": "categorical"},
+        ),
+    ),
+    Mistake(
         "a label that the training did not have",
         DataError,
         lambda w: (
@@ -274,11 +282,6 @@ PARAMETERS = [
     Mistake("`random_state='lucky'`", ValueError, param(random_state="lucky")),
     Mistake("`device='gpu'`", ValueError, param(device="gpu")),
     Mistake("`callbacks=[None]`", ValueError, param(callbacks=[None])),
-    Mistake(
-        "`checkpoint_dir` is a file",
-        OSError,
-        lambda w: small(max_epochs=1, checkpoint_dir=w.file(b"notes")).fit(w.df),
-    ),
 ]
 
 QUESTIONS = [

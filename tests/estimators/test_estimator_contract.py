@@ -41,7 +41,7 @@ def test_the_constructor_does_nothing_else():
 
 def test_all_parameters_are_keyword_only():
     assert {SIGNATURE[name].kind for name in NAMES} == {inspect.Parameter.KEYWORD_ONLY}
-    with pytest.raises(TypeError, match="takes parameters by name only"):
+    with pytest.raises(TypeError, match="takes parameters by name only, such as id_col="):
         LatentODERegressor("id")
 
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from small_models import small
+from small_models import numbers, small, spirals
 
 from latentode import LatentODERegressor
 from latentode.exceptions import DataError
@@ -197,3 +197,11 @@ def test_targets_of_a_picture_may_be_chosen(mixed):
     assert len(np.atleast_1d(mixed.plot_forecast(counts(), series=[0], target_cols=["n"]))) == 1
     with pytest.raises(DataError, match="target_cols must name targets that are numbers"):
         mixed.plot_forecast(counts(), target_cols=["ward"])
+
+
+def test_the_spread_of_huge_counts_is_finite():
+    """Its square is beyond float32."""
+    df = spirals().assign(x=1e30)
+    model = small(max_epochs=1, likelihood={"x": "negative_binomial"}).fit(df)
+    _, std = model.predict(df, return_std=True)
+    assert np.isfinite(numbers(std)).all()
