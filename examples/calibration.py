@@ -166,14 +166,15 @@ def picture(curves: dict[str, pd.DataFrame]) -> str:
     for ax, (name, curve) in zip(axes[0], curves.items()):
         plot_calibration(curve, ax=ax)
         ax.get_legend().remove()
-        ax.set_title(STUDIES[name].title)
+        ax.set_title(STUDIES[name].title, loc="left")
         for line in ax.get_lines():
             when = str(line.get_label())
             if when in COLOURS:
                 line.set(color=COLOURS[when], linestyle="--" if when == "before" else "-", marker="")
-        far = curve["before"].to_numpy() - curve["after"].to_numpy()
-        at = int(np.abs(far).argmax())  # where the lines are farthest apart there is room for their names
-        for when, side in (("before", np.sign(far[at])), ("after", -np.sign(far[at]))):
+        apart = (curve["before"] - curve["after"]).where(curve["nominal"].between(0.3, 0.7), 0)
+        at = int(apart.abs().to_numpy().argmax())  # where the lines are farthest apart, away from the corners
+        side_of_before = 1 if apart.iloc[at] > 0 else -1
+        for when, side in (("before", side_of_before), ("after", -side_of_before)):
             ax.annotate(
                 when,
                 (curve["nominal"].iloc[at], curve[when].iloc[at]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from types import ModuleType
 
@@ -40,3 +41,19 @@ def test_heavy_tails_are_better_described_by_student_t():
 def test_penalties_lower_the_evaluations():
     found = script("calm_dynamics").main()
     assert found["evaluations"].iloc[-1] < found["evaluations"].iloc[0]
+
+
+@pytest.mark.skipif("LATENTODE_DATA_HOME" not in os.environ, reason="needs the downloaded archives")
+def test_calibrated_intervals_hold_nine_tenths_of_held_out_series(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = (
+        script("calibration").main().groupby("data")["after"].mean()
+    )  # over the splits of a small data set
+    assert set(found.index) == {"spirals", "pbc", "physionet"}
+    assert found.between(0.87, 0.93).all()
+
+
+@pytest.mark.skipif("LATENTODE_DATA_HOME" not in os.environ, reason="needs the downloaded archives")
+def test_latent_states_tell_a_classifier_as_much_as_means():
+    found = script("pipeline").main()["area under ROC"]
+    assert found["latent states"] > found["means of visits"] - 0.05

@@ -199,7 +199,7 @@ def _factors(
     gap = horizons == 0
     groups = [gap] if gap.sum() >= CELLS_PER_BIN else []
     far = ~gap if groups else np.ones(len(ratios), dtype=bool)
-    n_bins = min(MOST_BINS, max(int(far.sum()) // CELLS_PER_BIN, 0 if groups else 1))
+    n_bins = min(MOST_BINS, max(int(far.sum()) // CELLS_PER_BIN, int(far.sum() >= FEWEST_CELLS)))
     if n_bins:
         edges = np.quantile(horizons[far], np.linspace(0, 1, n_bins + 1)[1:-1])
         of = np.searchsorted(np.unique(edges), horizons, side="right")

@@ -12,6 +12,7 @@ from scipy import integrate
 from small_models import assert_same_weights, numbers, small, spirals, waves
 
 from latentode.estimators.calibration import (
+    CELLS_PER_BIN,
     COVERAGE,
     FEWEST_CELLS,
     Calibration,
@@ -74,6 +75,17 @@ def test_factors_follow_the_horizon():
     # the 0.9 quantile of (1 + h) U is 0.9 (1 + h); bins of half a unit blur it, and few cells move it by some percent
     np.testing.assert_allclose(found.at(asked)[:, 0], 0.9 * (1 + asked), rtol=0.08)
     assert found.at(np.array([100.0]))[0, 0] == found.factors[0][-1]
+
+
+@pytest.mark.parametrize("n_far", [FEWEST_CELLS - 1, FEWEST_CELLS, 2 * CELLS_PER_BIN - 1])
+def test_horizons_are_told_apart_only_by_enough_cells(n_far):
+    """Fewer far cells than fill two bins have one factor, whatever their horizons; too few have that of the gaps."""
+    rng = np.random.default_rng(1)
+    horizons = np.r_[np.zeros(CELLS_PER_BIN), rng.uniform(1, 4, n_far)]
+    found = _by_horizon(horizons, rng.gamma(2.0, size=(len(horizons), 1)), [True])
+    far = found.at(np.array([np.median(horizons[horizons > 0]), 4.0]))
+    assert far[0] == far[1]
+    assert len(found.factors[0]) == (2 if n_far >= FEWEST_CELLS else 1)
 
 
 def test_missing_cells_and_targets_without_a_spread_do_not_count():
