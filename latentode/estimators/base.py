@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import replace
 from typing import Any, Self
@@ -22,7 +21,7 @@ from latentode.estimators.beginning import beginning_of
 from latentode.estimators.blueprint import Blueprint
 from latentode.estimators.calibration import calibrate
 from latentode.estimators.fitting import Objective, train
-from latentode.estimators.forecaster import Forecaster, observed_rows, ties_by_value
+from latentode.estimators.forecaster import observed_rows, ties_by_value
 from latentode.estimators.learned import Learned
 from latentode.estimators.long_series import warn_of_long_series
 from latentode.estimators.own_parts import check_direction, check_own_parts
@@ -41,8 +40,8 @@ from latentode.estimators.target_likelihoods import (
     likelihood_names,
     named_likelihoods,
 )
-from latentode.estimators.training_data import Scales, TrainingData, prepare, prepare_more
-from latentode.exceptions import DataError, LatentODEWarning
+from latentode.estimators.training_data import Roles, Scales, TrainingData, prepare, prepare_more
+from latentode.exceptions import DataError, warn_user
 from latentode.models.latent_ode import FARTHEST, MAX_STEPS, LatentODE, LossOptions, SolveOptions
 from latentode.nn.likelihoods import LIKELIHOODS
 from latentode.seeding import numpy_generator, torch_generator
@@ -85,7 +84,12 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
         self, df: Any, ignored: Collection[Hashable] = ()
     ) -> tuple[TableForm, pd.DataFrame, TableLayout]:
         """The form of a training table, the long table in it, and the layout of that; `ignored` are no targets."""
-        roles = {*(self.target_cols or ()), *self.static_cols, *self.control_cols, *ignored}
+        roles = {
+            *(() if self.target_cols is None else self.target_cols),
+            *self.static_cols,
+            *self.control_cols,
+            *ignored,
+        }
         roles |= {*(self.error_cols or {}).values(), *named_likelihoods(self.likelihood)}
         form, frame = open_table(df, self.id_col, self.time_col, roles=roles)
         ignored = [name for name in ignored if name in frame]
@@ -156,10 +160,11 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
         model = learned.blueprint.build(generator)
         trained = around(model, generator)
         history = self._train(learned, model, trained, data, rng, checkpoint=checkpoint)
+        if calibrated and data.held_out is not None:
+            learned = _calibrated(learned, model.eval(), data.held_out)
         self._adopt(learned, model)
         self._keep_history(history)
-        if calibrated and data.held_out is not None:
-            self._calibrate(data.held_out)
+        self._roles = Roles.of(data)
         return trained.eval()
 
     def _train(
@@ -209,54 +214,39 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
             if hasattr(self, "feature_names_in_"):  # of an earlier fit
                 del self.feature_names_in_
             self.n_features_in_ = learned.arrays.n_features
-        self._forecaster = Forecaster(
-            model,
-            learned.time_scale,
-            learned.scaler,
-            learned.covariates,
-            learned.anchor,
-            learned.window,
-            next(model.parameters()).device,
-        )
+        self._forecaster = learned.forecaster(model)
 
-    def _update_table(
-        self, table: SeriesTable, trained: nn.Module, max_epochs: int | None, lr: float | None
-    ) -> tuple[nn.Module, LatentODE]:
-        """Train on more series in the scales that were learned, and keep the outcome.
-
-        `trained` is the module to go on with, `model_` or one around it. It is a copy that is trained: an update that
-        fails leaves the estimator as it was. Returns the copy, and the model in it.
-        """
+    def _update_table(self, table: SeriesTable, max_epochs: int | None, lr: float | None) -> None:
+        """Train a copy of the model on more series in the scales that were learned, and be what that leaves."""
         check_parameters("update", {"max_epochs": max_epochs, "lr": lr}, UPDATE_CONSTRAINTS)
         learned, rng = self._learned, numpy_generator(self.random_state)
         check_values(table, learned.likelihoods)
         data = prepare_more(
             table,
             Scales(learned.time_scale, learned.scaler, learned.covariates),
+            self._roles,
             window=learned.window,
             validation_fraction=self.validation_fraction,
             rng=rng,
         )
-        copies: dict[int, Any] = {}
-        trained = copy.deepcopy(trained, copies)
-        model = copies[id(self.model_)]
-        batches = -(-len(data.train) // self.batch_size)
+        model = copy.deepcopy(self.model_)
+        enough = max(1, round(UPDATE_STEPS / -(-len(data.train) // self.batch_size)))
         history = self._train(
             learned,
             model,
-            trained,
+            model,
             data,
             rng,
-            max_epochs=max_epochs or max(1, round(UPDATE_STEPS / batches)),
+            max_epochs=max_epochs or min(enough, self.max_epochs or enough),
             lr=UPDATE_LR * self.lr if lr is None else lr,
             kl_warmup=0.0,
             piece_warmup=0.0,
         )
+        if learned.calibration is not None:
+            learned = _recalibrated(learned, model.eval(), data.held_out)
         self._adopt(learned, model)
         self._add_history(history)
-        if learned.calibration is not None and data.held_out is not None:
-            self._calibrate(data.held_out)
-        return trained.eval(), model
+        self._roles = self._roles.joined(Roles.of(data))
 
     def _add_history(self, history: History) -> None:
         """Go on with the count of epochs."""
@@ -265,28 +255,7 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
         more["epoch"] += before
         self.history_ = pd.concat([self.history_, more], ignore_index=True)
         self.stop_reason_ = history.stop_reason
-        if history.best_epoch is not None:
-            self.best_epoch_ = before + history.best_epoch
-
-    def _calibrate(self, held_out: SeriesTable) -> None:
-        """Learn how wide predictions must be from series that were not trained on."""
-        continuous = [LIKELIHOODS[name].scaled for name in self.likelihoods_.values()]
-        found = calibrate(
-            self._forecaster,
-            held_out,
-            continuous=continuous,
-            latent_dim=self._learned.latent_dim,
-            rng=np.random.default_rng(0),  # of gaps and windows: nothing that the training draws
-        )
-        few = [name for d, name in enumerate(self.likelihoods_) if continuous[d] and d in found.uncalibrated]
-        if few:
-            warnings.warn(
-                f"too few observations in the {len(held_out)} validation series to calibrate {some(few)}: their "
-                "intervals stay as learned; raise validation_fraction",
-                LatentODEWarning,
-                stacklevel=4,
-            )
-        self._learned = replace(self._learned, calibration=found)
+        self.best_epoch_ = None if history.best_epoch is None else before + history.best_epoch
 
     def _keep_history(self, history: History) -> None:
         self.history_ = pd.DataFrame(history.as_table())
@@ -322,13 +291,39 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
         return SolveOptions(self.solver, self.rtol, self.atol, step_size, self.gradient, max_steps)
 
 
+def _calibrated(learned: Learned, model: LatentODE, held_out: SeriesTable) -> Learned:
+    """What was learned, and how wide predictions must be by series that were not trained on."""
+    continuous = [LIKELIHOODS[name].scaled for name in learned.likelihoods.values()]
+    try:
+        found = calibrate(
+            learned.forecaster(model),
+            held_out,
+            continuous=continuous,
+            latent_dim=learned.latent_dim,
+            rng=np.random.default_rng(0),  # of gaps and windows: nothing that the training draws
+        )
+    except KeyboardInterrupt:
+        warn_user("interrupted while calibrating: the model is trained, but its intervals are not calibrated")
+        return learned
+    few = [name for d, name in enumerate(learned.likelihoods) if continuous[d] and d in found.uncalibrated]
+    if few:
+        warn_user(
+            f"too few observations in the {len(held_out)} validation series to calibrate {some(few)}: their intervals "
+            "stay as learned; raise validation_fraction"
+        )
+    return replace(learned, calibration=found)
+
+
+def _recalibrated(learned: Learned, model: LatentODE, held_out: SeriesTable | None) -> Learned:
+    if held_out is not None:
+        return _calibrated(learned, model, held_out)
+    warn_user("this update has no validation series: the intervals keep the calibration that they had before")
+    return learned
+
+
 def in_order_of_ids(table: SeriesTable) -> SeriesTable:
     """Series sorted by id, so that the order of rows does not matter to `fit`."""
-    try:
-        order = table.ids.argsort()
-    except TypeError:  # ids of several types
-        order = np.argsort([f"{type(name).__name__} {name!r}" for name in table.ids])
-    return table.take(np.asarray(order, dtype=np.int64))
+    return table.take(table.order_of_ids())
 
 
 def observed_series(table: SeriesTable) -> SeriesTable:
@@ -340,6 +335,7 @@ def observed_series(table: SeriesTable) -> SeriesTable:
 
 
 def last_times(df: pd.DataFrame, layout: TableLayout) -> pd.Series:
-    """Last time of each series, by id."""
-    codes, ids = factorize(df[layout.id_col])
-    return df[layout.time_col].groupby(codes).max().set_axis(ids)
+    """Last time at which each series was observed, by id."""
+    observed = df[df[list(layout.target_cols)].notna().any(axis=1)]
+    codes, ids = factorize(observed[layout.id_col])
+    return observed[layout.time_col].groupby(codes).max().set_axis(ids)

@@ -19,6 +19,7 @@ from latentode.series import SeriesTable
 from latentode.series.split import ROUNDING, draw_windows
 
 COVERAGE = 0.9  # of the central interval that is made to hold on the calibration series
+NORMAL_HALF_WIDTH = 1.6448536269514722  # of that interval of a standard normal distribution
 FIRST_PARTS = (0.25, 0.5, 0.75)  # shares of a series' time that forecasts of its rest are made from
 LEFT_OUT = 1 / 3  # of the rows of a series, as gaps to be filled
 FEWEST_CELLS = 20  # that a target is calibrated by
@@ -35,7 +36,7 @@ class Calibration:
     horizons : tuple of D arrays
         Knots, increasing, in the unit of encoded times; 0 is a gap between observations.
     factors : tuple of D arrays
-        Of the spread about the mean, at the knots; between them they change linearly, beyond the last one they stay.
+        Of the spread about the median, at the knots; between them they change linearly, beyond the last one they stay.
         Targets without a spread to scale (counts, classes) have the one factor 1.
     """
 
@@ -78,9 +79,10 @@ def calibrate(
     """Learn how the spread must change from series that the model was not trained on.
 
     Each series is forecast from several first parts of it, and gaps that are cut into it are filled. Of every cell, the
-    distance to the mean is compared with the half-width of the central 90 % interval on its side; the conformal
+    distance to the median is compared with the half-width of the central 90 % interval on its side; the conformal
     quantile of these ratios, over the cells of one target at similar horizons, is the factor: an interval that is
-    stretched by it held 90 % of them (and holds as much of a new cell, as far as series are exchangeable).
+    stretched by it held 90 % of them (and holds as much of a new cell, as far as series are exchangeable). What a known
+    measurement error explains of a distance is not the model's to explain: its square is taken off first.
 
     Parameters
     ----------
@@ -109,16 +111,19 @@ def calibrate(
         windows = draw_windows(table, forecaster.window, rng)
         table = replace(windows, ids=pd.RangeIndex(len(windows)))  # two windows of a series are two series
     noise = readouts.shared_noise(readouts.POSTERIOR_SAMPLES, latent_dim)
-    levels = ((1 - COVERAGE) / 2, (1 + COVERAGE) / 2)
+    levels = ((1 - COVERAGE) / 2, 0.5, (1 + COVERAGE) / 2)
     horizons, ratios = [], []
     for known, rest in _parts(table, rng):
         queries = replace(rest, values=np.empty((rest.n_rows, 0)), rows=np.arange(rest.n_rows))
-        mean = forecaster.predict(known, queries, noise, readouts.mean())
-        low, high = forecaster.predict(known, queries, noise, readouts.quantiles(levels))
+        low, median, high = forecaster.predict(known, queries, noise, readouts.quantiles(levels))
         truth = forecaster.scaler.to_model(rest.values)
-        half_width = np.where(truth > mean, high - mean, mean - low)
+        half_width = np.where(truth > median, high - median, median - low)
+        distance = np.abs(truth - median)
+        if rest.errors is not None:
+            explained = NORMAL_HALF_WIDTH * rest.errors / forecaster.scaler.scale
+            distance = np.sqrt(np.maximum(distance**2 - explained**2, 0.0))
         horizons.append(horizons_of(known, queries))
-        ratios.append(np.abs(truth - mean) / np.maximum(half_width, np.finfo(np.float32).tiny))
+        ratios.append(distance / np.maximum(half_width, np.finfo(np.float32).tiny))
     return _by_horizon(np.concatenate(horizons), np.concatenate(ratios), continuous)
 
 
@@ -131,7 +136,7 @@ def horizons_of(known: SeriesTable, queries: SeriesTable) -> NDArray[np.float64]
 
 
 def stretched(readout: Readout, factors: Tensor) -> Readout:
-    """The read-out of values, each about its mean by its factor.
+    """The read-out of values, each about its median by its factor.
 
     Parameters
     ----------
@@ -140,12 +145,11 @@ def stretched(readout: Readout, factors: Tensor) -> Readout:
     factors : Tensor (R, D)
         In the order of the answer.
     """
-    centre = readouts.mean()
 
     def read(model: LatentODE, prediction: Prediction) -> Tensor:
         found = readout(model, prediction)
-        mean, factor = centre(model, prediction), _of(factors, prediction, found)
-        return torch.where(factor == 1, found, mean + factor * (found - mean))
+        centre, factor = readouts.median(model, prediction), _of(factors, prediction, found)
+        return torch.where(factor == 1, found, centre + factor * (found - centre))
 
     return read
 

@@ -234,7 +234,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
             )
         arrays, df, labels = self._arrays(df, of.in_pandas(y))
         column = labels if isinstance(labels, Hashable) and not isinstance(labels, tuple) else None
-        if column is not None and column in (self.target_cols or ()):
+        if column is not None and self.target_cols is not None and column in list(self.target_cols):
             raise ValueError(f"column {column!r} holds the labels: it cannot be in target_cols, too")
         form, frame, layout = self._open(df, ignored=() if column is None else (column,))
         table = layout.read(frame, require_observed=True)

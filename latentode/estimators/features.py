@@ -34,7 +34,7 @@ class FeaturesMixin(ForecastsMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         -------
         DataFrame (N, latent_dim)
             One row per series, indexed by id, in order of first appearance; for a table of another library than pandas
-            one of that library, with an id column.
+            one of that library, without ids, since they are no features.
         """
         check_is_fitted(self, "model_")
         if self._learned.arrays is not None:
@@ -43,7 +43,7 @@ class FeaturesMixin(ForecastsMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         table = self.layout_.read(frame, read_errors=False)
         states = self._forecaster.posterior(table).mean.double().numpy()
         names = self.get_feature_names_out()
-        return form.write_series(pd.DataFrame(states, columns=names), table.ids)
+        return form.write_features(pd.DataFrame(states, columns=names), table.ids)
 
     def fit_transform(self, df: Any, y: Any = None) -> Any:
         """`fit(df)`, then `transform(df)`; `y`, which a pipeline hands to all its steps, counts for arrays only."""
@@ -64,10 +64,11 @@ class FeaturesMixin(ForecastsMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             A copy: observed cells, other columns, order and index of the rows are as they were. Of categories, the most
             probable label. Columns that cannot hold the filled values, such as whole numbers, become floats.
         """
+        check_is_fitted(self, "model_")
+        self._needs_table("impute")
         question = self._ask(df)
         form, frame = self.layout_.open(df)
-        mean = self._scaled(question.table, question.queries, readouts.mean(self._categorical))
-        filled = self._columns(self.scaler_.from_model(mean))
+        filled = self._columns(self._mean(question.table, question.queries))
         gaps = {name: frame[name].isna().to_numpy(dtype=bool) for name in filled}
         columns = {
             name: _filled(frame[name], gaps[name], np.asarray(filled[name]))
@@ -90,8 +91,10 @@ def _filled(column: pd.Series, gaps: NDArray[np.bool_], values: NDArray) -> pd.S
     """The column with values where there are gaps, in its own dtype if that can hold them."""
     if pd.api.types.is_integer_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
         column = column.astype("Float64")  # only nullable ones have gaps
-    filled = column.copy()
-    filled.iloc[np.flatnonzero(gaps)] = values[gaps]
+    filled, found = column.copy(), pd.Series(values[gaps])
+    if pd.api.types.is_float_dtype(column.dtype):
+        found = found.astype(column.dtype)
+    filled.iloc[np.flatnonzero(gaps)] = found.array
     return filled
 
 

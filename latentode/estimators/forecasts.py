@@ -90,11 +90,12 @@ class ForecastsMixin:
         NotFittedError, DataError, TypeError
         """
         question = self._ask(df, times)
-        mean = self._scaled(question.table, question.queries, readouts.mean(self._categorical))
-        answer = question.answer(self._columns(self.scaler_.from_model(mean)))
+        answer = question.answer(self._columns(self._mean(question.table, question.queries)))
         if not return_std:
             return answer
-        readout = self._calibrated(multiplied, readouts.std(self._categorical), question)
+        readout = self._calibrated(
+            multiplied, readouts.std(self._categorical), question.table, question.queries
+        )
         std = self._scaled(question.table, question.queries, readout)
         return answer, question.answer(self._columns(self.scaler_.std_from_model(std), labels=False))
 
@@ -248,17 +249,15 @@ class ForecastsMixin:
         question = self._ask(df, times)
         rng = numpy_generator(self.random_state if random_state is None else random_state)
         generator = torch_generator(rng)
-        eps = readouts.noise_of(
-            question.table.ids, n_samples, self._learned.latent_dim, int(rng.integers(2**32))
-        )
+        order = question.table.order_of_ids()  # the order of the caller's rows must not matter
+        table, queries = question.table.take(order), question.queries.take(order)
+        eps = readouts.noise_of(table.ids, n_samples, self._learned.latent_dim, int(rng.integers(2**32)))
 
         readout = readouts.draws(noise, generator, self._categorical)
-        found = self._scaled(
-            question.table, question.queries, readout, n_samples, lambda series: eps[:, series]
-        )
-        factors = self._factors(question.table, question.queries)
+        found = self._scaled(table, queries, readout, n_samples, lambda series: eps[:, series])
+        factors = self._factors(table, queries)
         if noise and factors is not None:
-            centre, factor = self._scaled(question.table, question.queries, readouts.mean()), factors.numpy()
+            centre, factor = self._scaled(table, queries, readouts.median), factors.numpy()
             found = np.where(factor == 1, found, centre + factor * (found - centre))
         drawn = self.scaler_.from_model(found)
         return question.stacked("sample", range(n_samples), (self._columns(values) for values in drawn))
@@ -283,6 +282,14 @@ class ForecastsMixin:
             )
         return validate_data(self, X, reset=False, dtype=np.float64)
 
+    def _needs_table(self, what: str) -> None:
+        """Refuse what a model of arrays has no meaning for."""
+        if self._learned.arrays is not None:
+            raise ValueError(
+                f"{what} needs a model that was fitted on a table, and this one was fitted on arrays: fit it on a long "
+                "table with an id and a time column"
+            )
+
     @property
     def _categorical(self) -> list[int]:
         """Positions of the targets that are categories."""
@@ -300,11 +307,20 @@ class ForecastsMixin:
         noise = noise or readouts.shared_noise(n_samples, self._learned.latent_dim)
         return self._forecaster.predict(table, queries, noise, readout)
 
+    def _mean(self, table: SeriesTable, queries: SeriesTable) -> NDArray:
+        """Means (R, D) in the caller's units, of categories the most probable code."""
+        readout = self._calibrated(stretched, readouts.mean(self._categorical), table, queries)
+        return self.scaler_.from_model(self._scaled(table, queries, readout))
+
     def _calibrated(
-        self, how: Callable[[Readout, Tensor], Readout], readout: Readout, question: Question
+        self,
+        how: Callable[[Readout, Tensor], Readout],
+        readout: Readout,
+        table: SeriesTable,
+        queries: SeriesTable,
     ) -> Readout:
         """The read-out with the spread that calibration found, if there was one."""
-        factors = self._factors(question.table, question.queries)
+        factors = self._factors(table, queries)
         return readout if factors is None else how(readout, factors)
 
     def _factors(self, table: SeriesTable, queries: SeriesTable) -> Tensor | None:
@@ -357,7 +373,7 @@ class ForecastsMixin:
 
     def _quantiles(self, question: Question, levels: Sequence[float]) -> NDArray:
         """Quantiles (Q, R, D) in the caller's units."""
-        readout = self._calibrated(stretched, readouts.quantiles(levels), question)
+        readout = self._calibrated(stretched, readouts.quantiles(levels), question.table, question.queries)
         return self.scaler_.from_model(self._scaled(question.table, question.queries, readout))
 
     def _columns(self, values: NDArray, *, labels: bool = True, ordered: bool = False) -> dict[Hashable, Any]:

@@ -399,16 +399,22 @@ class LatentODERegressor(FeaturesMixin, PicturesMixin, ScoresMixin, RegressorMix
     ) -> LatentODERegressor:
         """Go on training with new rows or new series, from the weights and with the scales that `fit` learned.
 
-        Give the old rows, too, where they are to be remembered: a model forgets slowly what it is no longer shown. What
-        shapes the model (its sizes, parts, columns, `context`, `anchor`, `window`) stays as it was in `fit`; of
-        parameters that were set anew, those of the training count (`batch_size`, `n_samples`, `kl_weight`, ...).
+        Give the old rows, too, where they are to be remembered: a model forgets slowly what it is no longer shown.
+        Series that were held out for validation stay held out (as far as they are known: not after `load`); of new
+        ones `validation_fraction` is.
+
+        The model stays what it was made in `fit`, whatever was set anew since (its sizes, parts, columns, scales,
+        likelihoods, solver, `context`, `anchor`, `window`). The training goes by the current `batch_size`, `n_samples`,
+        `context_gaps`, `free_bits`, `kinetic`, `jacobian`, `kl_weight`, `kl_schedule`, `early_stopping`, `patience`,
+        `callbacks`, `random_state` and `verbose`; nothing is warmed up again, and there is no checkpoint.
 
         Parameters
         ----------
         df : DataFrame
             Long table with the columns of `fit`.
         max_epochs : int, optional
-            Passes over these series; default: as many as make about 500 steps of the optimiser.
+            Passes over these series; default: as many as make about 500 steps of the optimiser, and not more than the
+            parameter `max_epochs`.
         lr : float, optional
             Largest learning rate; default: 0.3 of the parameter `lr`.
 
@@ -423,10 +429,13 @@ class LatentODERegressor(FeaturesMixin, PicturesMixin, ScoresMixin, RegressorMix
         NotFittedError, DataError, ValueError
         """
         check_is_fitted(self, "model_")
+        self._needs_table("update")
         self._check_parameters()
         frame = self.layout_.open(df).frame
         table = observed_series(in_order_of_ids(self.layout_.read(frame)))
-        self._update_table(table, self.model_, max_epochs, lr)
-        seen = [getattr(self, "seen_until_", None), last_times(frame, self.layout_)]
-        self.seen_until_ = pd.concat([part for part in seen if part is not None]).groupby(level=0).max()
+        self._update_table(table, max_epochs, lr)
+        seen, later = getattr(self, "seen_until_", None), last_times(frame, self.layout_)
+        if seen is not None:
+            later = pd.concat([seen, later.astype(seen.dtype)]).groupby(level=0, sort=False).max()
+        self.seen_until_ = later
         return self

@@ -9,6 +9,8 @@ from typing import Any
 from latentode.estimators.arrays import OneSeries, SeriesPerRow, arrays_from_state
 from latentode.estimators.blueprint import Blueprint
 from latentode.estimators.calibration import Calibration
+from latentode.estimators.forecaster import Forecaster
+from latentode.models.latent_ode import LatentODE
 from latentode.series import CovariateScaler, TableLayout, TimeScale, ValueScaler
 
 
@@ -56,6 +58,18 @@ class Learned:
     @property
     def latent_dim(self) -> int:
         return self.blueprint.latent_dim
+
+    def forecaster(self, model: LatentODE) -> Forecaster:
+        """A model of this blueprint at work, on the device where it is."""
+        return Forecaster(
+            model,
+            self.time_scale,
+            self.scaler,
+            self.covariates,
+            self.anchor,
+            self.window,
+            next(model.parameters()).device,
+        )
 
     def state(self) -> dict[str, Any]:
         """Everything as plain values that JSON can hold."""

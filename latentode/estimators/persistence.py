@@ -16,6 +16,7 @@ from latentode import storage
 from latentode.estimators.learned import Learned
 from latentode.estimators.parameters import device_of
 from latentode.estimators.saved_model import SavedModel, upgraded
+from latentode.estimators.training_data import NOBODY, Roles
 from latentode.exceptions import ModelFileError
 from latentode.models.latent_ode import LatentODE
 from latentode.storage import Stored
@@ -52,6 +53,7 @@ class PersistenceMixin:
     best_epoch_: int | None
     stop_reason_: str | None
     _learned: Learned
+    _roles: Roles
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the trained model to one file: weights, scales, column roles, parameters and history.
@@ -59,8 +61,9 @@ class PersistenceMixin:
         The file is safetensors with a JSON header: nothing in it can run. It appears under its name only when it is
         complete; a file that had this name before is replaced then, and kept when saving fails.
 
-        Not saved: `callbacks`; a `random_state` that is no int; an encoder or a field of your own, whose weights are
-        saved, but whose module `load` needs again.
+        Not saved: `callbacks` and `checkpoint_dir`; `seen_until_`, which names the series of the training; a
+        `random_state` that is no int; an encoder or a field of your own, whose weights are saved, but whose module
+        `load` needs again.
 
         Parameters
         ----------
@@ -185,6 +188,7 @@ class PersistenceMixin:
         module.load_state_dict({name.removeprefix(WEIGHTS): value for name, value in weights.items()})
         module.to(device).eval()
         self._adopt(learned, model)  # type: ignore[attr-defined]
+        self._roles = NOBODY
         self._adopt_module(module, saved.readout)
         self.history_, self.best_epoch_, self.stop_reason_ = (
             saved.history,

@@ -59,6 +59,7 @@ class PicturesMixin(ForecastsMixin):
         Axes, or array of Axes (targets, series)
         """
         check_is_fitted(self, "model_")
+        self._needs_table("plot_forecast")
         layout, (form, frame) = self.layout_, self.layout_.open(df)
         names = series_to_draw(layout, frame, series)
         observed = shown = frame[frame[layout.id_col].isin(names)].reset_index(drop=True)

@@ -73,7 +73,7 @@ def log_densities(values: Tensor, errors: Tensor | None, factors: Tensor | None 
     errors : Tensor (R, D) or None
         Standard deviations of their measurement errors, in the same scale.
     factors : Tensor (R, D), optional
-        By which the distributions are stretched about their means.
+        By which the distributions are stretched about their medians.
     """
 
     def read(model: LatentODE, prediction: Prediction) -> Tensor:
@@ -89,7 +89,8 @@ def log_densities(values: Tensor, errors: Tensor | None, factors: Tensor | None 
         if factors is not None:
             # m + k (x - m) has the density of x there, divided by k
             factor = factors[prediction.rows].to(device, dtype)
-            centre = mixture_mean(likelihood.mean(prediction.params))
+            half = torch.tensor([0.5], dtype=torch.float64)
+            centre = likelihood.quantile(prediction.params, half)[0].to(device, dtype)
             own = torch.where(factor == 1, own, centre + (own - centre) / factor)
             own_errors = None if own_errors is None else own_errors / factor
             log_scale = log_scale + factor.log()
@@ -125,6 +126,11 @@ def quantiles(levels: Sequence[float]) -> Readout:
         return prediction.affine.invert(model.likelihood.quantile(prediction.params, q))
 
     return read
+
+
+def median(model: LatentODE, prediction: Prediction) -> Tensor:
+    """Medians of an observation, (n, Q, D)."""
+    return quantiles([0.5])(model, prediction)[0].to(prediction.params.dtype)
 
 
 def draws(noise: bool, generator: torch.Generator, categorical: Sequence[int] = ()) -> Readout:

@@ -174,8 +174,8 @@ def _versions() -> dict[str, str]:
 
 
 def _plain_parameter(name: str, value: Any) -> Any:
-    """A parameter as JSON; None for what no file holds: callbacks, own modules, generators of random numbers."""
-    if name == "callbacks" or isinstance(value, nn.Module):
+    """A parameter as JSON; None for what no file holds: callbacks, folders, own modules, generators of numbers."""
+    if name in ("callbacks", "checkpoint_dir") or isinstance(value, nn.Module):
         return None
     if name == "random_state" and not isinstance(value, (int, np.integer)):
         return None

@@ -50,11 +50,15 @@ class ScoresMixin(ForecastsMixin):
         """
         check_is_fitted(self, "model_")
         if self._learned.arrays is not None:
+            if y is None:
+                raise ValueError(
+                    "a model that was fitted on arrays is scored with y, the targets of the rows of X"
+                )
             return float(r2_score(y, self.predict(df), sample_weight=sample_weight))
         if y is not None or sample_weight is not None:
             raise ValueError("y and sample_weight must be None: the targets are columns of the table")
         known, rest, queries = self._halves(df, read_errors=False)
-        mean = self.scaler_.from_model(self._scaled(known, queries, readouts.mean(self._categorical)))
+        mean = self._mean(known, queries)
         scores = []
         for name, truth, forecast in zip(self.layout_.target_cols, rest.values.T, mean.T):
             seen = ~np.isnan(truth)
@@ -85,6 +89,7 @@ class ScoresMixin(ForecastsMixin):
             When no series has an observation after its first part.
         """
         check_is_fitted(self, "model_")
+        self._needs_table("log_likelihood")
         known, rest, queries = self._halves(df, read_errors=True)
         values = self.scaler_.to_model(rest.values)
         errors = None if rest.errors is None else torch.as_tensor(rest.errors / self.scaler_.scale)

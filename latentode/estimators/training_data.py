@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from latentode.exceptions import DataError
 from latentode.nn.likelihoods import TargetFacts
@@ -100,16 +101,54 @@ def prepare(
     return _scaled(train, validation, scales, window)
 
 
+class Roles(NamedTuple):
+    """Which series, by id, were trained on so far, and which were held out: no series changes sides."""
+
+    trained: pd.Index
+    held_out: pd.Index
+
+    @classmethod
+    def of(cls, data: TrainingData) -> Roles:
+        held_out = data.train.ids[:0] if data.held_out is None else data.held_out.ids
+        return cls(data.train.ids, held_out)
+
+    def joined(self, later: Roles) -> Roles:
+        """With those of a later training."""
+        return Roles(
+            *(one.astype(object).union(other.astype(object), sort=False) for one, other in zip(self, later))
+        )
+
+    def split(
+        self, table: SeriesTable, fraction: float, rng: np.random.Generator
+    ) -> tuple[SeriesTable, SeriesTable | None]:
+        """Old series as they were, and of the new ones a fraction held out."""
+        trained, held_out = (table.ids.isin(ids) for ids in self)
+        new = np.flatnonzero(~trained & ~held_out)
+        to_train, to_hold_out = split_series(len(new), fraction, rng)
+        train = np.sort(np.r_[np.flatnonzero(trained), new[to_train]])
+        validation = np.sort(np.r_[np.flatnonzero(held_out & ~trained), new[to_hold_out]])
+        return table.take(train), table.take(validation) if len(validation) and fraction > 0 else None
+
+
+NOBODY = Roles(pd.Index([], dtype=object), pd.Index([], dtype=object))
+
+
 def prepare_more(
     table: SeriesTable,
     scales: Scales,
+    roles: Roles,
     *,
     window: float | None,
     validation_fraction: float,
     rng: np.random.Generator,
 ) -> TrainingData:
     """Split further series and scale both parts by what an earlier training learned; as `prepare` otherwise."""
-    train, validation = _learnable_split(table, window, validation_fraction, rng)
+    if len(table) > 1 and table.spans.any():
+        train, validation = roles.split(table, validation_fraction, rng)
+        if not (train.spans > 0).any():
+            train, validation = table, None
+    else:
+        train, validation = _learnable_split(table, window, validation_fraction, rng)
     return _scaled(train, validation, scales, window)
 
 

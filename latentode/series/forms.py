@@ -105,6 +105,12 @@ class TableForm:
         )
         return self.foreign.table([*named, *self._answers(self.foreign, answer)])
 
+    def write_features(self, answer: pd.DataFrame, ids: pd.Index) -> Any:
+        """One row of features per series: indexed by id, or without ids for libraries without an index."""
+        if self.foreign is None:
+            return self.write_series(answer, ids)
+        return self.foreign.table(self._answers(self.foreign, answer))
+
     def write_series_labels(self, labels: NDArray[Any], ids: pd.Index) -> Any:
         """One label per series: a pandas Series indexed by id, or a table of id and `label`."""
         answer = self.write_series(pd.DataFrame({"label": labels}), ids)

@@ -155,6 +155,14 @@ class SeriesTable:
             row_labels=_picked(self.row_labels, index),
         )
 
+    def order_of_ids(self) -> IntArray:
+        """Positions of the series in the order of their ids."""
+        try:
+            order = self.ids.argsort()
+        except TypeError:  # ids of several types
+            order = np.argsort([f"{type(name).__name__} {name!r}" for name in self.ids])
+        return np.asarray(order, dtype=np.int64)
+
     def flatten(self, padded: NDArray) -> NDArray:
         """Rows (R, ...) of an array (N, T, ...) that is padded at the end, T at least the longest series."""
         valid = np.arange(padded.shape[1]) < self.lengths[:, None]

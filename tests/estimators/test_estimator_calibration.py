@@ -122,22 +122,21 @@ def test_the_intervals_of_new_series_hold_nine_tenths(calibrated, plain):
 
 @pytest.mark.parametrize("factor", [0.5, 3.0])
 def test_all_answers_are_of_one_stretched_distribution(plain, many, factor):
-    """Quantiles, spread and samples go with y = m + k (x - m); means stay."""
+    """All go with y = m + k (x - m), m the median; the other target stays."""
     wide = with_factors(plain, factor, 1.0)
-    mean, std = plain.predict(many, TIMES, return_std=True)
-    wide_mean, wide_std = wide.predict(many, TIMES, return_std=True)
-    pd.testing.assert_frame_equal(wide_mean, mean)
+    median = plain.predict_quantiles(many, TIMES, quantiles=[0.5])["x"].to_numpy()
+    _, std = plain.predict(many, TIMES, return_std=True)
+    _, wide_std = wide.predict(many, TIMES, return_std=True)
     np.testing.assert_allclose(wide_std["x"], factor * std["x"], rtol=1e-6)
     pd.testing.assert_series_equal(wide_std["y"], std["y"])
     for ask in (
+        lambda model: model.predict(many, TIMES),
         lambda model: model.predict_quantiles(many, TIMES, quantiles=[0.05, 0.5, 0.99]),
         lambda model: model.sample(many, TIMES, n_samples=5),
     ):
         before, after = ask(plain), ask(wide)
-        centre = pd.concat([mean] * (len(before) // len(mean)), ignore_index=True)
-        np.testing.assert_allclose(
-            after["x"] - centre["x"], factor * (before["x"] - centre["x"]), rtol=1e-4, atol=1e-4
-        )
+        centre = np.tile(median, len(before) // len(median))
+        np.testing.assert_allclose(after["x"] - centre, factor * (before["x"] - centre), rtol=1e-4, atol=1e-4)
         pd.testing.assert_series_equal(after["y"], before["y"])
     smooth = wide.sample(many, TIMES, n_samples=5, noise=False)
     pd.testing.assert_frame_equal(smooth, plain.sample(many, TIMES, n_samples=5, noise=False))
@@ -219,3 +218,43 @@ def test_its_state_is_plain(calibrated):
 def _asked(model):
     table = model.layout_.read(spirals(2))
     return table, model.layout_.read_queries([1.0], table)
+
+
+def test_measurement_errors_are_not_counted_twice(many):
+    """Observations with errors far above the noise need no wider model: the errors explain them."""
+    rng = np.random.default_rng(0)
+    sigma = 5.0
+    noisy = many.assign(
+        sigma=sigma, **{name: many[name] + sigma * rng.normal(size=len(many)) for name in ("x", "y")}
+    )
+    options = {"calibrate": True, "validation_fraction": 0.4, "max_epochs": 8}
+    model = small(error_cols={"x": "sx", "y": "sy"}, **options).fit(errors)
+    ignorant = small(**options).fit(noisy)
+    width, blind = (
+        (found["x_upper"] - found["x_lower"]).mean()
+        for found in (each.predict_interval(noisy, [5.0]) for each in (model, ignorant))
+    )
+    # beside errors of variance 25, the spread of the spirals is that of their own
+    assert width < 0.75 * blind
+
+
+def test_one_wild_posterior_sample_moves_no_interval_away(plain, many):
+    """Stretched about the mean, an interval may leave what it stands for; about the median it contains it."""
+    wide = with_factors(plain, 4.0, 4.0)
+    median = wide.predict_quantiles(many, TIMES, quantiles=[0.5])
+    interval = wide.predict_interval(many, TIMES, coverage=0.2)
+    for name in ("x", "y"):
+        assert (interval[f"{name}_lower"] <= median[name] + 1e-6).all()
+        assert (median[name] <= interval[f"{name}_upper"] + 1e-6).all()
+
+
+def test_ctrl_c_while_calibrating_keeps_the_trained_model(many, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("latentode.estimators.base.calibrate", interrupted)
+    with pytest.warns(LatentODEWarning, match="interrupted while calibrating: the model is trained, but"):
+        model = small(calibrate=True, max_epochs=2).fit(many)
+    assert model._learned.calibration is None
+    assert_same_weights(model, small(max_epochs=2).fit(many))
+    assert len(model.seen_until_) == 40

@@ -39,9 +39,14 @@ class TestTransform:
         alone = fitted.transform(table[table["id"] == 5])
         np.testing.assert_allclose(alone, fitted.transform(table).loc[[5]], atol=COMPANY)
 
-    def test_set_output(self, fitted, table):
-        small_ = small(max_epochs=1).fit(table).set_output(transform="polars")
-        assert type(small_.transform(table)).__module__.startswith("polars")
+    def test_set_output(self, table):
+        polars = pytest.importorskip("polars")
+        model = small(max_epochs=1).fit(table)
+        foreign = polars.DataFrame({name: table[name].to_numpy() for name in table})
+        assert model.transform(foreign).shape == (12, 3)  # no ids: they are no features
+        for given in (table, foreign):
+            assert isinstance(model.set_output(transform="polars").transform(given), polars.DataFrame)
+            assert isinstance(model.set_output(transform="pandas").transform(given), pd.DataFrame)
 
     def test_it_feeds_a_pipeline_whose_labels_are_for_the_last_step(self, table):
         right = table.groupby("id")["x"].mean() > 0
@@ -103,8 +108,38 @@ class TestImpute:
         known = gaps["n"].notna()
         assert (filled["n"][known] == mixed["n"][known]).all()
 
+    @pytest.mark.parametrize("dtype", ["float16", "float32", "Float32", "float64", "double[pyarrow]"])
+    def test_columns_of_floats_keep_their_dtype(self, fitted, table, dtype):
+        pytest.importorskip("pyarrow")
+        gaps = with_gaps(table).astype({"x": dtype, "y": dtype})
+        filled = fitted.impute(gaps)
+        assert filled.dtypes.equals(gaps.dtypes)
+        assert filled[["x", "y"]].notna().all(axis=None)
+
 
 class TestUpdate:
+    def test_series_that_were_trained_on_are_not_validated_on(self, table):
+        """Nor does one that was held out join the training: calibration would rest on what the model knows."""
+        many = spirals(n_series=40)
+        model = small(max_epochs=1, validation_fraction=0.3).fit(many)
+        before = model._roles
+        more = pd.concat([many, spirals(n_series=20, seed=3).assign(id=lambda df: df["id"] + 100)])
+        model.update(more, max_epochs=1)
+        after = model._roles
+        assert set(before.trained) <= set(after.trained)
+        assert set(before.held_out) <= set(after.held_out)
+        assert not set(after.trained) & set(after.held_out)
+        assert len(after.held_out) == 12 + 6
+
+    def test_no_more_epochs_than_the_parameter_says(self, table):
+        model = small(max_epochs=2).fit(table).update(table)
+        assert len(model.history_) == 4
+
+    def test_without_validation_there_is_no_best_epoch(self, table):
+        model = small(max_epochs=2).fit(table).set_params(validation_fraction=0)
+        model._roles = type(model._roles)(model._roles.trained, model._roles.held_out[:0])
+        assert model.update(table, max_epochs=1).best_epoch_ is None
+
     def test_it_goes_on_from_the_weights_with_the_scales_of_fit(self, table):
         model = small(max_epochs=5).fit(table)
         before, scale, scaler = weights(model), model.time_scale_, model.scaler_
@@ -173,6 +208,12 @@ def test_incomplete_rows_are_read_though_training_had_none(table):
         return float(np.nanmean([(filled[c] - truth[c])[new[c].isna()].pow(2).mean() for c in ("x", "y")]))
 
     assert error(0.3) < 0.8 * error(0.0)
+
+
+def test_rows_that_observe_nothing_were_not_seen(table):
+    later = table.groupby("id", as_index=False)["time"].max().assign(time=lambda df: df["time"] + 50)
+    model = small(max_epochs=1).fit(pd.concat([table, later], ignore_index=True))
+    assert model.seen_until_.to_dict() == table.groupby("id")["time"].max().to_dict()
 
 
 def test_what_was_seen_until_when(table):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from small_models import assert_same_weights, differ, numbers, small, spirals, waves, weights
@@ -95,3 +96,11 @@ def test_samples_of_a_generator_go_on(fitted, table):
 
 def test_predictions_draw_nothing(fitted, table):
     np.testing.assert_array_equal(numbers(fitted.predict(table)), numbers(fitted.predict(table)))
+
+
+def test_samples_do_not_depend_on_the_order_of_rows(fitted, table):
+    shuffled = table.sample(frac=1, random_state=1)
+    one, other = (fitted.sample(df, [2.0, 5.0], n_samples=3) for df in (table, shuffled))
+    keys = ["id", "time", "sample"]
+    one, other = (found.sort_values(keys, ignore_index=True) for found in (one, other))
+    pd.testing.assert_frame_equal(one, other, atol=1e-4)

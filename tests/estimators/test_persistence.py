@@ -63,7 +63,7 @@ def assert_same(one: Any, other: Any, where: str) -> None:
         assert one == other, where
 
 
-NOT_IN_FILES = {"seen_until_"}  # ids of the training, which may be patients
+NOT_IN_FILES = {"seen_until_", "_roles"}  # ids of the training, which may be patients
 
 
 def assert_same_model(one: Any, other: Any) -> None:
@@ -452,3 +452,8 @@ def test_trained_on_a_gpu_and_loaded_without(table, tmp_path):
     on_cpu = through_file(model, tmp_path, device="cpu")
     for name, weight in on_cpu.model_.state_dict().items():
         assert torch.equal(weight, model.model_.state_dict()[name].cpu())
+
+
+def test_folders_of_this_machine_stay_on_it(table, tmp_path):
+    model = small(max_epochs=1, checkpoint_dir=tmp_path / "runs").fit(table)
+    assert through_file(model, tmp_path).checkpoint_dir is None
