@@ -36,7 +36,8 @@ def crps_samples(
     truth : array ``(..., D)``, or long table
     samples : array ``(S, ..., D)``, or long table
         The table that ``LatentODERegressor.sample`` returns: the rows of the truth, in its order, for each value of
-        the column ``sample_col``. A cell with a NaN in any sample is not scored.
+        the column ``sample_col``. A cell with a NaN in any sample is not scored; columns that only the truth has, such
+        as controls, are not looked at.
     fair : bool, default False
         Whether to score the distribution that the samples were drawn from, without bias, instead of their own. Fair
         scores of different numbers of samples compare; a single one may be negative.
@@ -83,6 +84,8 @@ def sample_cells(
     """Cells of the truth and, as further arrays, of every sample."""
     if isinstance(samples, pd.DataFrame):
         drawn = _samples_of_table(samples, sample_col)
+        if isinstance(truth, pd.DataFrame):  # samples say which of its columns are targets
+            truth = truth[[name for name in truth.columns if name in samples.columns or name == by]]
     else:
         array = np.asarray(samples, dtype=np.float64)
         if array.ndim == 0 or len(array) == 0:

@@ -224,9 +224,8 @@ def test_measurement_errors_are_not_counted_twice(many):
     """Observations with errors far above the noise need no wider model: the errors explain them."""
     rng = np.random.default_rng(0)
     sigma = 5.0
-    noisy = many.assign(
-        sigma=sigma, **{name: many[name] + sigma * rng.normal(size=len(many)) for name in ("x", "y")}
-    )
+    noisy = many.assign(**{name: many[name] + sigma * rng.normal(size=len(many)) for name in ("x", "y")})
+    errors = noisy.assign(sx=sigma, sy=sigma)
     options = {"calibrate": True, "validation_fraction": 0.4, "max_epochs": 8}
     model = small(error_cols={"x": "sx", "y": "sy"}, **options).fit(errors)
     ignorant = small(**options).fit(noisy)

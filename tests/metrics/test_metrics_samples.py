@@ -146,3 +146,12 @@ def test_samples_that_do_not_fit():
         crps_samples(truth, samples[:0])
     with pytest.raises(ValueError, match=r"truth given as table\(s\) but samples\[0\]"):
         crps_samples(tables[0], samples)
+
+
+def test_columns_that_only_the_truth_has_are_no_targets():
+    rng = np.random.default_rng(0)
+    truth = pd.DataFrame({"id": "a", "time": np.arange(4.0), "x": rng.normal(size=4)})
+    drawn = pd.concat([truth.assign(x=rng.normal(size=4)).assign(sample=i) for i in range(5)])
+    rich = truth.assign(dose=1.0, sex="f")
+    assert crps_samples(rich, drawn) == crps_samples(truth, drawn)
+    pd.testing.assert_frame_equal(pit_samples(rich, drawn), pit_samples(truth, drawn))
