@@ -10,7 +10,7 @@ import pytest
 from scipy import integrate, stats
 
 from latentode.exceptions import DataError
-from latentode.metrics import crps_gaussian, crps_samples, mae
+from latentode.metrics import crps_gaussian, crps_samples, mae, pit_samples
 
 ROUNDING = 1e-12  # sums of a few dozen float64 terms
 
