@@ -12,6 +12,7 @@ from sklearn.model_selection import BaseCrossValidator
 from latentode.checks import OneOf, Whole, check_parameters
 from latentode.exceptions import DataError
 from latentode.model_selection.keys import IntArray, Keys, Mask
+from latentode.model_selection.long_table import read_keys
 from latentode.seeding import RandomState, numpy_generator
 
 
@@ -86,7 +87,7 @@ class SeriesKFold(BaseCrossValidator):
         DataError
             When there are fewer series than folds, or no id column.
         """
-        keys = Keys.read(X, self.id_col)
+        keys = read_keys(X, self.id_col)
         for tested in self.folds(keys):
             test = tested[keys.codes]
             yield np.flatnonzero(~test), np.flatnonzero(test)

@@ -12,7 +12,8 @@ from sklearn.model_selection import BaseCrossValidator
 
 from latentode.checks import That, Whole, check_parameters
 from latentode.exceptions import DataError
-from latentode.model_selection.keys import IntArray, Keys, Mask
+from latentode.model_selection.keys import IntArray, Mask
+from latentode.model_selection.long_table import LongTable
 from latentode.model_selection.series_k_fold import SeriesKFold
 from latentode.model_selection.time_cut import TimeCutSplit, check_cutoffs, nothing_to_test
 from latentode.seeding import RandomState
@@ -94,10 +95,11 @@ class SeriesTimeCutSplit(BaseCrossValidator):
         ValueError
             When cutoffs or horizon do not fit the times.
         """
-        keys = Keys.read(X, self.id_col)
+        table = LongTable.read(X, self.id_col, self.time_col)
+        keys = table.keys
         folds = self._by_series().folds(keys)
         seen: list[Mask | None] = [None] * len(folds)
-        for cut in self._by_time().at(X, keys):
+        for cut in self._by_time().at(table):
             for fold, members in enumerate(folds):
                 train = cut.past & ~members[keys.codes]
                 before, seen[fold] = seen[fold], train
