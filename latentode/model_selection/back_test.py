@@ -41,10 +41,10 @@ def cross_validate_forecasts(
     model : LatentODERegressor
         Not changed.
     df : DataFrame
-        Long table, rows in any order.
+        In any form that the model's `fit` takes, rows in any order.
     cutoffs : sequence
-        Increasing times, the last ones that are known.
-    horizon : number, or duration for datetimes, optional
+        Increasing times of the same kind as those of `df`, the last ones that are known.
+    horizon : number, or duration for other times, optional
         How far after each cutoff, the end included; default: all later rows.
     refit : bool, default True
         Whether to learn anew at each cutoff; otherwise once, from the past of the first one, and later forecasts only
@@ -55,9 +55,11 @@ def cross_validate_forecasts(
     Returns
     -------
     DataFrame
+        Of pandas, with keys as columns whatever the form of `df` (and no id where it has none).
         One row per cutoff and row of the horizon, in the order of `df`, with the columns id, time, `cutoff` and for
         each target `<target>` (what happened), `<target>_forecast`, `<target>_lower` and `<target>_upper` (no interval
-        for categories without an order). Ids, times and targets keep their dtypes.
+        for categories without an order). Ids, times and targets keep their dtypes; `cutoff` has
+        that of the times where it loses nothing.
 
     Raises
     ------

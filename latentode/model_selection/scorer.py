@@ -43,7 +43,8 @@ def forecast_scorer(
     - at `cuts`, exactly where a splitter cut: for `SeriesTimeCutSplit`;
     - at `share` of the span of its rows in the table: for `SeriesKFold`, where training tells nothing of a time.
 
-    Series without rows on both sides of their cut are left out.
+    Series without rows on both sides of their cut are left out. Tables may have any form that the estimator's `fit`
+    takes.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ def forecast_scorer(
         their units: name one with `target_cols`, or give a function (of `latentode.metrics.standardised_mse`) where
         these differ.
     cuts : DataFrame or Series, optional
-        Times by series id: what the method `cuts` of a splitter returns, or one column of it. Of several columns, the
+        Times by series id, of the same kind as those of the table: what the method `cuts` of a splitter returns, or one column of it. Of several columns, the
         first that lies nowhere before the training rows is that of the split.
     share : float in (0, 1), optional
     target_cols : list, optional

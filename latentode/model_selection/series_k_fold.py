@@ -31,6 +31,7 @@ class SeriesKFold(BaseCrossValidator):
     random_state : int, Generator, RandomState or None, default None
         An int draws the same folds every time, whatever the order of the rows. Only with `shuffle`.
     id_col : column name, default "id"
+        Or the name of a level of the index.
 
     Examples
     --------
@@ -78,7 +79,7 @@ class SeriesKFold(BaseCrossValidator):
         Parameters
         ----------
         X : DataFrame
-            Long table, rows in any order.
+            In any form that `LatentODERegressor.fit` takes, rows in any order.
         y, groups
             Not looked at.
 

@@ -38,6 +38,7 @@ class SeriesTimeCutSplit(BaseCrossValidator):
     shuffle, random_state
         As in `SeriesKFold`.
     id_col, time_col : column names, default "id" and "time"
+        As in `LatentODERegressor`; None as `id_col` for one series without an id.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class SeriesTimeCutSplit(BaseCrossValidator):
         Parameters
         ----------
         X : DataFrame
-            Long table, rows in any order.
+            In any form that `LatentODERegressor.fit` takes, rows in any order.
         y, groups
             Not looked at.
 

@@ -53,15 +53,18 @@ class TimeCutSplit(BaseCrossValidator):
     ----------
     n_splits : int, optional
         Number of cutoffs; default: 3, or the number of `cutoffs`.
-    horizon : number, or duration for datetimes, optional
-        How far after the cutoff rows are tested, the end included; default: all later rows.
+    horizon : number, or duration for other times, optional
+        How far after the cutoff rows are tested, the end included; default: all later rows. Periods count by their
+        starts.
     cutoffs : sequence, optional
-        Increasing times, the last ones that belong to the past; with `per_series`, shares of each series' span, numbers
+        Increasing times of the same kind as those of the table (periods also of the same frequency), the last ones that
+        belong to the past; with `per_series`, shares of each series' span, numbers
         in (0, 1). Default: such that the horizons lie end to end up to the last time of the table; without a horizon,
         or with `per_series`, equally spaced.
     per_series : bool, default False
         Whether each series is cut on a clock of its own, for series that do not share one, such as patients.
     id_col, time_col : column names, default "id" and "time"
+        As in `LatentODERegressor`; None as `id_col` for one series without an id.
 
     Examples
     --------
@@ -108,7 +111,7 @@ class TimeCutSplit(BaseCrossValidator):
         Parameters
         ----------
         X : DataFrame
-            Long table, rows in any order.
+            In any form that `LatentODERegressor.fit` takes, rows in any order.
         y, groups
             Not looked at.
 
@@ -134,11 +137,13 @@ class TimeCutSplit(BaseCrossValidator):
         Parameters
         ----------
         X : DataFrame
+            In any form that `LatentODERegressor.fit` takes.
 
         Returns
         -------
         DataFrame
-            One row per series, one column per split, named by its cutoff (a time or a share).
+            One row per series, one column per split, named by its cutoff (a time or a share). Of periods, the
+            last one that has begun.
         """
         table = LongTable.read(X, self.id_col, self.time_col)
         cutoffs = self._cutoffs(table)
