@@ -68,7 +68,7 @@ class LongTable:
 
 def read_keys(X: Any, id_col: Hashable | None) -> Keys:
     """The series of each row of a table of any form, whose times may have any name or be missing."""
-    if isinstance(X, pd.DataFrame) and len(X) and (X.columns == id_col).sum() == 1:
+    if isinstance(X, pd.DataFrame) and len(X) and X.columns.is_unique and id_col in X.columns:
         return Keys.of(X[id_col])
     if not isinstance(X, pd.DataFrame) and id_col in getattr(X, "columns", ()):
         time_col = next((name for name in X.columns if name != id_col), TIME)
