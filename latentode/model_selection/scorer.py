@@ -56,8 +56,8 @@ def forecast_scorer(
         their units: name one with `target_cols`, or give a function (of `latentode.metrics.standardised_mse`) where
         these differ.
     cuts : DataFrame or Series, optional
-        Times by series id, of the same kind as those of the table: what the method `cuts` of a splitter returns, or one column of it. Of several columns, the
-        first that lies nowhere before the training rows is that of the split.
+        Times by series id, of the same kind as those of the table: what the method `cuts` of a splitter returns, or one
+        column of it. Of several columns, the first that lies nowhere before the training rows is that of the split.
     share : float in (0, 1), optional
     target_cols : list, optional
         Targets that are scored; default: all that the estimator predicts.

@@ -73,11 +73,8 @@ def test_folds_need_no_times():
 
 @every_form
 def test_scores_and_forecasts_do_not_depend_on_the_form(form):
-    df = spirals()
-    df, cutoff = spirals(), float(spirals()["time"].median())
-    names = NIXTLA if "unique_id" in getattr(given, "columns", ()) else {}
-    like = df[["id", "time", "x"]] if names else df  # of Nixtla's tables, only `y` is learned
-    given = form(like)
+    like = spirals()[["id", "time", "x"]]  # of Nixtla's tables, only `y` is learned
+    given, cutoff = form(like), float(like["time"].median())
     score = {}
     for name, table in (("long", like), ("form", given)):
         search = GridSearchCV(
