@@ -11,9 +11,12 @@ from sklearn.base import clone
 
 from latentode.checks import OneOf, check_parameters
 from latentode.exceptions import DataError
-from latentode.model_selection.cutoffs import SHARE, in_dtype_of, read_cutoffs
-from latentode.model_selection.keys import Keys, read_times
+from latentode.model_selection.cutoffs import SHARE, read_cutoffs
+from latentode.model_selection.instants import in_dtype_of
+from latentode.model_selection.keys import Keys, Mask
+from latentode.model_selection.long_table import LongTable
 from latentode.model_selection.time_cut import Cut, TimeCutSplit, nothing_to_test
+from latentode.series.forms import OpenedTable, TableForm, open_table
 
 CUTOFF = "cutoff"
 
@@ -38,10 +41,10 @@ def cross_validate_forecasts(
     model : LatentODERegressor
         Not changed.
     df : DataFrame
-        Long table, rows in any order.
+        In any form that the model's `fit` takes, rows in any order.
     cutoffs : sequence
-        Increasing times, the last ones that are known.
-    horizon : number, or duration for datetimes, optional
+        Increasing times of the same kind as those of `df`, the last ones that are known.
+    horizon : number, or duration for other times, optional
         How far after each cutoff, the end included; default: all later rows.
     refit : bool, default True
         Whether to learn anew at each cutoff; otherwise once, from the past of the first one, and later forecasts only
@@ -52,9 +55,11 @@ def cross_validate_forecasts(
     Returns
     -------
     DataFrame
+        Of pandas, with keys as columns whatever the form of `df` (and no id where it has none).
         One row per cutoff and row of the horizon, in the order of `df`, with the columns id, time, `cutoff` and for
         each target `<target>` (what happened), `<target>_forecast`, `<target>_lower` and `<target>_upper` (no interval
-        for categories without an order). Ids, times and targets keep their dtypes.
+        for categories without an order). Ids, times and targets keep their dtypes; `cutoff` has
+        that of the times where it loses nothing.
 
     Raises
     ------
@@ -82,23 +87,37 @@ def cross_validate_forecasts(
         raise TypeError(
             f"cross_validate_forecasts needs an estimator of series, such as LatentODERegressor; got {model!r}"
         )
-    id_col, time_col = model.id_col, model.time_col
-    keys, times = Keys.read(df, id_col), read_times(df, time_col)
-    named = in_dtype_of(times, read_cutoffs(cutoffs, times))
-    splitter = TimeCutSplit(cutoffs=cutoffs, horizon=horizon, id_col=id_col, time_col=time_col)
-    cuts = list(splitter.at(df, keys))
+    table = LongTable.of(_open(model, df))
+    keys, frame = table.keys, table.frame
+    named = in_dtype_of(table.told, read_cutoffs(cutoffs, table.told))
+    cuts = list(TimeCutSplit(cutoffs=cutoffs, horizon=horizon).at(table))
     for cut in cuts:  # all of them, before the first training
         if not _asked(cut, keys).any():
             raise DataError(nothing_to_test(cut.name, horizon))
     fitted, parts = None, []
     for place, cut in enumerate(cuts):
         if fitted is None or refit:
-            fitted = clone(model).fit(df[cut.past])
+            fitted = _learner(model, table.opened.form).fit(frame[cut.past])
         asked = _asked(cut, keys)
-        part = _forecast(fitted, df[cut.past & asked], df[cut.future & asked], coverage)
+        part = _forecast(fitted, table, cut.past & asked, cut.future & asked, coverage)
         part.insert(2, CUTOFF, named.iloc[[place] * len(part)].array)
         parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+    answer = pd.concat(parts, ignore_index=True)
+    return answer.drop(columns=table.id_col) if table.opened.form.single else answer
+
+
+def _open(model: Any, df: Any) -> OpenedTable:
+    """The table as `fit` of the model opens it."""
+    given = (getattr(model, f"{role}_cols", None) or () for role in ("target", "static", "control"))
+    return open_table(df, model.id_col, model.time_col, roles={name for names in given for name in names})
+
+
+def _learner(model: Any, form: TableForm) -> Any:
+    """An unfitted clone that finds keys which were in the index in columns of the long table."""
+    learner = clone(model)
+    if form.keys.levels and not form.is_nixtla:
+        learner.set_params(id_col=form.id_col, time_col=form.time_col)
+    return learner
 
 
 def _asked(cut: Cut, keys: Keys) -> np.ndarray:
@@ -106,9 +125,10 @@ def _asked(cut: Cut, keys: Keys) -> np.ndarray:
     return (keys.present(cut.past) & keys.present(cut.future))[keys.codes]
 
 
-def _forecast(model: Any, context: pd.DataFrame, future: pd.DataFrame, coverage: float) -> pd.DataFrame:
-    """Truth, forecast and interval of the rows of `future`."""
-    keys: list[Hashable] = [model.id_col, model.time_col]
+def _forecast(model: Any, table: LongTable, past: Mask, asked: Mask, coverage: float) -> pd.DataFrame:
+    """Truth, forecast and interval of the rows that are asked for."""
+    keys = [table.id_col, table.time_col]
+    context, future = table.frame[past], table.frame[asked]
     times = future[[*keys, *model.control_cols]]
     mean, interval = model.predict(context, times), model.predict_interval(context, times, coverage)
     columns: dict[Hashable, Any] = {}

@@ -11,7 +11,7 @@ import pandas as pd
 
 from latentode.checks import Number
 from latentode.exceptions import DataError
-from latentode.series.times import time_kind
+from latentode.series.times import NAMES, time_kind
 
 ROUNDING = 1e-9  # of a horizon or a span: a row at a border is inside, whatever the unit of time rounds it to
 SHARE = Number(0, 1, open_low=True, open_high=True)
@@ -38,7 +38,7 @@ def check_shares(cutoffs: Sequence[Any]) -> list[float]:
 
 
 def read_cutoffs(cutoffs: Sequence[Any], times: pd.Series) -> list[Any]:
-    """Cutoffs as numbers or Timestamps that compare with the times."""
+    """Cutoffs as instants: numbers, Timestamps (of periods, the start) or Timedeltas."""
     check_sequence(cutoffs)
     read = [_moment(cutoff, times) for cutoff in cutoffs]
     _check_increasing(read)
@@ -60,7 +60,7 @@ def read_horizon(horizon: Any, times: pd.Series) -> Any:
         length = None
     if length is None or not length > pd.Timedelta(0):
         raise ValueError(
-            f'horizon must be a positive duration, such as pd.Timedelta("1D"), for datetimes; got {horizon!r}'
+            f'horizon must be a positive duration, such as pd.Timedelta("1D"), for {NAMES[kind]}; got {horizon!r}'
         )
     return length
 
@@ -91,28 +91,39 @@ def end_of(cutoff: Any, horizon: Any) -> Any:
     return cutoff + horizon * (1 + ROUNDING) + 4 * np.spacing(np.abs(cutoff).astype(np.float64))
 
 
-def in_dtype_of(times: pd.Series, cutoffs: Sequence[Any]) -> pd.Series:
-    """Cutoffs as a column like the times, in their dtype where that loses nothing."""
-    column = pd.Series(cutoffs)
-    try:
-        cast = column.astype(times.dtype)
-    except (TypeError, ValueError):
-        return column
-    return cast if bool((cast == column).all()) else column
-
-
 def _moment(cutoff: Any, times: pd.Series) -> Any:
     kind, aware = time_kind(times)
     if kind == "numeric":
         if not Number().allows(cutoff):
             raise ValueError(f"cutoffs must be finite numbers, as the times are; got {cutoff!r}")
         return cutoff
+    if kind == "period":
+        return _period(cutoff, times.dtype).start_time
+    read = pd.Timedelta if kind == "timedelta" else pd.Timestamp
     try:
-        moment = None if Number().allows(cutoff) else pd.Timestamp(cutoff)
+        moment = None if Number().allows(cutoff) else read(cutoff)
     except (TypeError, ValueError):
         moment = None
     if moment is None or moment is pd.NaT:
-        raise ValueError(f"cutoffs must be datetimes, as the times are ({times.dtype}); got {cutoff!r}")
+        raise ValueError(f"cutoffs must be {NAMES[kind]}, as the times are ({times.dtype}); got {cutoff!r}")
+    return _in_zone(moment, cutoff, times, aware) if kind == "datetime" else moment
+
+
+def _period(cutoff: Any, dtype: Any) -> pd.Period:
+    """A cutoff that is a period like the times, or a string that names one."""
+    try:
+        period = pd.Period(cutoff, freq=dtype.freq) if isinstance(cutoff, str) else cutoff
+    except ValueError:
+        period = None
+    if not isinstance(period, pd.Period) or period.freq != dtype.freq:
+        raise ValueError(
+            f"cutoffs must be periods of the same frequency as the times ({dtype}), such as "
+            f"pd.Period(..., freq={dtype.freq.freqstr!r}); got {cutoff!r}"
+        )
+    return period
+
+
+def _in_zone(moment: Any, cutoff: Any, times: pd.Series, aware: bool) -> Any:
     if isinstance(cutoff, str) and aware and moment.tz is None:
         moment = moment.tz_localize(times.dt.tz)  # as pandas reads a string beside such a column
     if (moment.tz is not None) != aware:

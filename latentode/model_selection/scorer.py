@@ -14,7 +14,8 @@ from latentode.exceptions import DataError
 from latentode.model_selection.context_ends import last_of_context
 from latentode.model_selection.cutoffs import SHARE
 from latentode.model_selection.forecast_metrics import METRICS, Question
-from latentode.model_selection.keys import Keys, read_times
+from latentode.model_selection.instants import comparable
+from latentode.model_selection.long_table import LongTable
 from latentode.seeding import RandomState, numpy_generator
 
 Loss = Callable[[pd.DataFrame, pd.DataFrame], float]
@@ -42,7 +43,8 @@ def forecast_scorer(
     - at `cuts`, exactly where a splitter cut: for `SeriesTimeCutSplit`;
     - at `share` of the span of its rows in the table: for `SeriesKFold`, where training tells nothing of a time.
 
-    Series without rows on both sides of their cut are left out.
+    Series without rows on both sides of their cut are left out. Tables may have any form that the estimator's `fit`
+    takes.
 
     Parameters
     ----------
@@ -54,8 +56,8 @@ def forecast_scorer(
         their units: name one with `target_cols`, or give a function (of `latentode.metrics.standardised_mse`) where
         these differ.
     cuts : DataFrame or Series, optional
-        Times by series id: what the method `cuts` of a splitter returns, or one column of it. Of several columns, the
-        first that lies nowhere before the training rows is that of the split.
+        Times by series id, of the same kind as those of the table: what the method `cuts` of a splitter returns, or one
+        column of it. Of several columns, the first that lies nowhere before the training rows is that of the split.
     share : float in (0, 1), optional
     target_cols : list, optional
         Targets that are scored; default: all that the estimator predicts.
@@ -142,22 +144,24 @@ class ForecastScorer:
                 f"{type(estimator).__name__} has no seen_until_, the last training times by series id: fit it first; a "
                 "forecast_scorer needs an estimator of series, such as LatentODERegressor"
             )
-        id_col, time_col = estimator.id_col, estimator.time_col
-        keys, times = Keys.read(X, id_col), read_times(X, time_col)
-        last = last_of_context(keys, times, estimator.seen_until_, self.cuts, self.share)
+        table = LongTable.of(estimator.layout_.open(X))
+        keys, times, id_col, time_col = table.keys, table.times, table.id_col, table.time_col
+        seen = comparable(estimator.seen_until_, table.told, "the last training times")
+        cuts = None if self.cuts is None else self.cuts.apply(comparable, args=(table.told, "cuts"))
+        last = last_of_context(keys, times, seen, cuts, self.share)
         past = (times <= last.take(keys.codes).reset_index(drop=True)).to_numpy(dtype=bool)
         asked = (keys.present(past) & keys.present(~past))[keys.codes]
         if not asked.any():
             raise DataError(
                 "nothing to score: no series has rows both up to its cut and after it; the training went to "
-                f"{estimator.seen_until_.max()}, the table goes to {times.max()}. Say where series are cut that were "
-                "not trained on, with cuts= or share="
+                f"{estimator.seen_until_.max()}, the table goes to {table.told.max()}. Say where series are cut "
+                "that were not trained on, with cuts= or share="
             )
-        future = X[asked & ~past]
+        future = table.frame[asked & ~past]
         targets = self._targets(estimator)
         return Question(
             estimator,
-            context=X[asked & past],
+            context=table.frame[asked & past],
             times=future[[id_col, time_col, *getattr(estimator, "control_cols", ())]],
             truth=future[[id_col, time_col, *targets]],
             id_col=id_col,

@@ -12,6 +12,7 @@ from sklearn.model_selection import BaseCrossValidator
 from latentode.checks import OneOf, Whole, check_parameters
 from latentode.exceptions import DataError
 from latentode.model_selection.keys import IntArray, Keys, Mask
+from latentode.model_selection.long_table import read_keys
 from latentode.seeding import RandomState, numpy_generator
 
 
@@ -30,6 +31,7 @@ class SeriesKFold(BaseCrossValidator):
     random_state : int, Generator, RandomState or None, default None
         An int draws the same folds every time, whatever the order of the rows. Only with `shuffle`.
     id_col : column name, default "id"
+        Or the name of a level of the index.
 
     Examples
     --------
@@ -77,7 +79,7 @@ class SeriesKFold(BaseCrossValidator):
         Parameters
         ----------
         X : DataFrame
-            Long table, rows in any order.
+            In any form that `LatentODERegressor.fit` takes, rows in any order.
         y, groups
             Not looked at.
 
@@ -86,7 +88,7 @@ class SeriesKFold(BaseCrossValidator):
         DataError
             When there are fewer series than folds, or no id column.
         """
-        keys = Keys.read(X, self.id_col)
+        keys = read_keys(X, self.id_col)
         for tested in self.folds(keys):
             test = tested[keys.codes]
             yield np.flatnonzero(~test), np.flatnonzero(test)

@@ -12,7 +12,8 @@ from sklearn.model_selection import BaseCrossValidator
 
 from latentode.checks import That, Whole, check_parameters
 from latentode.exceptions import DataError
-from latentode.model_selection.keys import IntArray, Keys, Mask
+from latentode.model_selection.keys import IntArray, Mask
+from latentode.model_selection.long_table import LongTable
 from latentode.model_selection.series_k_fold import SeriesKFold
 from latentode.model_selection.time_cut import TimeCutSplit, check_cutoffs, nothing_to_test
 from latentode.seeding import RandomState
@@ -37,6 +38,7 @@ class SeriesTimeCutSplit(BaseCrossValidator):
     shuffle, random_state
         As in `SeriesKFold`.
     id_col, time_col : column names, default "id" and "time"
+        As in `LatentODERegressor`; None as `id_col` for one series without an id.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class SeriesTimeCutSplit(BaseCrossValidator):
         Parameters
         ----------
         X : DataFrame
-            Long table, rows in any order.
+            In any form that `LatentODERegressor.fit` takes, rows in any order.
         y, groups
             Not looked at.
 
@@ -94,10 +96,11 @@ class SeriesTimeCutSplit(BaseCrossValidator):
         ValueError
             When cutoffs or horizon do not fit the times.
         """
-        keys = Keys.read(X, self.id_col)
+        table = LongTable.read(X, self.id_col, self.time_col)
+        keys = table.keys
         folds = self._by_series().folds(keys)
         seen: list[Mask | None] = [None] * len(folds)
-        for cut in self._by_time().at(X, keys):
+        for cut in self._by_time().at(table):
             for fold, members in enumerate(folds):
                 train = cut.past & ~members[keys.codes]
                 before, seen[fold] = seen[fold], train

@@ -17,13 +17,14 @@ from latentode.model_selection.cutoffs import (
     check_sequence,
     check_shares,
     end_of,
-    in_dtype_of,
     read_cutoffs,
     read_horizon,
     spread_cutoffs,
     spread_shares,
 )
-from latentode.model_selection.keys import IntArray, Keys, Mask, read_times
+from latentode.model_selection.instants import as_told, in_dtype_of
+from latentode.model_selection.keys import IntArray, Mask
+from latentode.model_selection.long_table import LongTable
 
 N_SPLITS = 3
 CONSTRAINTS = {
@@ -52,15 +53,18 @@ class TimeCutSplit(BaseCrossValidator):
     ----------
     n_splits : int, optional
         Number of cutoffs; default: 3, or the number of `cutoffs`.
-    horizon : number, or duration for datetimes, optional
-        How far after the cutoff rows are tested, the end included; default: all later rows.
+    horizon : number, or duration for other times, optional
+        How far after the cutoff rows are tested, the end included; default: all later rows. Periods count by their
+        starts.
     cutoffs : sequence, optional
-        Increasing times, the last ones that belong to the past; with `per_series`, shares of each series' span, numbers
+        Increasing times of the same kind as those of the table (periods also of the same frequency), the last ones that
+        belong to the past; with `per_series`, shares of each series' span, numbers
         in (0, 1). Default: such that the horizons lie end to end up to the last time of the table; without a horizon,
         or with `per_series`, equally spaced.
     per_series : bool, default False
         Whether each series is cut on a clock of its own, for series that do not share one, such as patients.
     id_col, time_col : column names, default "id" and "time"
+        As in `LatentODERegressor`; None as `id_col` for one series without an id.
 
     Examples
     --------
@@ -107,7 +111,7 @@ class TimeCutSplit(BaseCrossValidator):
         Parameters
         ----------
         X : DataFrame
-            Long table, rows in any order.
+            In any form that `LatentODERegressor.fit` takes, rows in any order.
         y, groups
             Not looked at.
 
@@ -118,8 +122,9 @@ class TimeCutSplit(BaseCrossValidator):
         ValueError
             When cutoffs or horizon do not fit the times.
         """
-        keys = Keys.read(X, self.id_col)
-        for cut in self.at(X, keys):
+        table = LongTable.read(X, self.id_col, self.time_col)
+        keys = table.keys
+        for cut in self.at(table):
             tested = keys.present(cut.past) & keys.present(cut.future)
             if not tested.any():
                 raise DataError(nothing_to_test(cut.name, self.horizon))
@@ -132,47 +137,54 @@ class TimeCutSplit(BaseCrossValidator):
         Parameters
         ----------
         X : DataFrame
+            In any form that `LatentODERegressor.fit` takes.
 
         Returns
         -------
         DataFrame
-            One row per series, one column per split, named by its cutoff (a time or a share).
+            One row per series, one column per split, named by its cutoff (a time or a share). Of periods, the
+            last one that has begun.
         """
-        keys, times = Keys.read(X, self.id_col), read_times(X, self.time_col)
-        names = self._cutoffs(times)
-        columns = [self._per_series(cutoff, keys, times) for cutoff in names]
-        table = pd.concat(columns, axis=1)
-        table.index, table.columns = keys.ids.rename(self.id_col), pd.Index(names)
-        return table
+        table = LongTable.read(X, self.id_col, self.time_col)
+        cutoffs = self._cutoffs(table)
+        columns = [as_told(self._per_series(cutoff, table), table.told) for cutoff in cutoffs]
+        names = pd.Index(cutoffs if self.per_series else as_told(pd.Series(cutoffs), table.told).array)
+        return (
+            pd.concat(columns, axis=1).set_axis(table.keys.ids.rename(table.id_col)).set_axis(names, axis=1)
+        )
 
-    def at(self, X: pd.DataFrame, keys: Keys) -> Iterator[Cut]:
+    def at(self, table: LongTable) -> Iterator[Cut]:
         """Past and future of every split."""
-        times = read_times(X, self.time_col)
-        horizon = read_horizon(self.horizon, times)
-        for cutoff in self._cutoffs(times):
-            last = self._per_series(cutoff, keys, times).take(keys.codes).reset_index(drop=True)
+        times, told = table.times, table.told
+        horizon = read_horizon(self.horizon, told)
+        for cutoff in self._cutoffs(table):
+            last = self._per_series(cutoff, table).take(table.keys.codes).reset_index(drop=True)
             past = (times <= last).to_numpy(dtype=bool)
             future = ~past
             if horizon is not None:
                 future &= (times <= end_of(last, horizon)).to_numpy(dtype=bool)
-            name = f"{cutoff:g} of each series' span" if self.per_series else str(cutoff)
+            name = (
+                f"{cutoff:g} of each series' span"
+                if self.per_series
+                else str(as_told(pd.Series([cutoff]), told)[0])
+            )
             if not past.any():
-                raise DataError(f"cutoff {name} leaves nothing to train: the first time is {times.min()}")
+                raise DataError(f"cutoff {name} leaves nothing to train: the first time is {told.min()}")
             yield Cut(name, past, future)
 
-    def _cutoffs(self, times: pd.Series) -> list[Any]:
+    def _cutoffs(self, table: LongTable) -> list[Any]:
         n = self.get_n_splits()
         if self.per_series:
             return spread_shares(n) if self.cutoffs is None else check_shares(self.cutoffs)  # type: ignore[arg-type]
         if self.cutoffs is not None:
-            return read_cutoffs(self.cutoffs, times)  # type: ignore[arg-type]
-        return spread_cutoffs(n, read_horizon(self.horizon, times), times)
+            return read_cutoffs(self.cutoffs, table.told)  # type: ignore[arg-type]
+        return spread_cutoffs(n, read_horizon(self.horizon, table.told), table.times)
 
-    def _per_series(self, cutoff: Any, keys: Keys, times: pd.Series) -> pd.Series:
+    def _per_series(self, cutoff: Any, table: LongTable) -> pd.Series:
         """Last time (N,) of each series' past."""
         if not self.per_series:
-            return in_dtype_of(times, [cutoff]).repeat(len(keys)).reset_index(drop=True)
-        grouped = times.groupby(keys.codes)
+            return in_dtype_of(table.times, [cutoff]).repeat(len(table.keys)).reset_index(drop=True)
+        grouped = table.times.groupby(table.keys.codes)
         first, last = grouped.min(), grouped.max()
         return first + (last - first) * (cutoff + ROUNDING)
 

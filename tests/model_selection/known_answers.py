@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 from sklearn.base import BaseEstimator
+
+from latentode.series import open_table
 
 
 class LastValue(BaseEstimator):
@@ -30,7 +33,11 @@ class LastValue(BaseEstimator):
     def fit(self, df: pd.DataFrame, y: None = None) -> LastValue:
         self.trained.append(df)
         targets = [name for name in df.columns if name not in (self.id_col, self.time_col)]
-        self.layout_ = SimpleNamespace(target_cols=tuple(targets), categories={})
+        self.layout_ = SimpleNamespace(
+            target_cols=tuple(targets),
+            categories={},
+            open=partial(open_table, id_col=self.id_col, time_col=self.time_col),
+        )
         self.seen_until_ = df.groupby(self.id_col, observed=True)[self.time_col].max()
         return self
 

@@ -88,7 +88,7 @@ def test_what_is_no_table_of_series(splitter):
     with pytest.raises(DataError, match="the table is empty"):
         next(splitter.split(df[:0]))
     with pytest.raises(
-        DataError, match=r"no column 'id'; the columns are .*id_col= \(did you mean 'ids'\?\)"
+        DataError, match=r"no id column 'id' \(did you mean 'ids'\?\); the columns are .*id_col="
     ):
         next(splitter.split(df.rename(columns={"id": "ids"})))
     with pytest.raises(DataError, match="missing id"):
@@ -98,7 +98,7 @@ def test_what_is_no_table_of_series(splitter):
 @pytest.mark.parametrize("splitter", [TimeCutSplit(), SeriesTimeCutSplit(2)], ids=["time", "both"])
 def test_what_is_no_column_of_times(splitter):
     df = ragged()
-    with pytest.raises(DataError, match=r"no column 'time'; .*time_col= \(did you mean 'times'\?\)"):
+    with pytest.raises(DataError, match=r"no time column 'time' \(did you mean 'times'\?\); .*time_col="):
         next(splitter.split(df.rename(columns={"time": "times"})))
     with pytest.raises(DataError, match="missing time"):
         next(splitter.split(df.assign(time=df["time"].where(df["time"] > 3))))
