@@ -38,6 +38,12 @@ def test_pictures_exist():
     assert all((ROOT / picture).is_file() for picture in pictures)
 
 
+def test_nothing_is_left_to_fill_in():
+    assert not re.search(r"@[A-Z]+@", README)
+    for path in re.findall(r"`((?:examples|datasets|tests)/[\w/.]+)`", README):
+        assert (ROOT / path).exists(), path
+
+
 @pytest.fixture
 def short_training(monkeypatch):
     """The examples as written, with one epoch in place of all."""
