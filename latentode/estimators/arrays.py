@@ -145,7 +145,9 @@ def is_array(data: Any) -> bool:
     """Whether these are numbers without names of columns (a pandas table may be such a one, too), and no long table."""
     if isinstance(data, pd.DataFrame):
         return all(isinstance(axis, pd.RangeIndex) for axis in data.axes)
-    if isinstance(data, (list, tuple)) or hasattr(data, "toarray"):  # sparse ones are refused as such
+    if isinstance(data, (list, tuple)):
+        return not any(isinstance(one, pd.Series) or is_table(one) for one in data[:1])
+    if hasattr(data, "toarray"):  # sparse ones are refused as such
         return True
     return hasattr(data, "__array__") and not isinstance(data, (pd.Series, pd.Index)) and not is_table(data)
 
