@@ -124,7 +124,12 @@ TABLES = {
         "expected a pandas DataFrame in long format (one row per series and time), or a table of polars, pyarrow or "
         "another library that narwhals reads; got dict",
     ),
-    "an array": (lambda df: df.to_numpy(), {}, ValueError, "requires y to be passed, but the target y is None"),
+    "an array": (
+        lambda df: df.to_numpy(),
+        {},
+        ValueError,
+        "requires y to be passed, but the target y is None",
+    ),
     "one row": (
         lambda df: df.iloc[:1],
         {},
