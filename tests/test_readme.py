@@ -55,15 +55,20 @@ def short_training(monkeypatch):
         monkeypatch.setattr(estimator, "fit", fit_one_epoch)
 
 
-@pytest.mark.parametrize("name", re.findall(r"<!-- example: (\w+) -->", README))
-def test_examples_run(name, short_training, tmp_path, monkeypatch):
+SECTIONS = {
+    part.splitlines()[0].strip("# "): re.findall(r"<!-- example: (\w+) -->", part)
+    for part in README.split("\n## ")
+    if "<!-- example: " in part
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_examples_run(section, short_training, tmp_path, monkeypatch):
     """As a reader would: those of a section one after the other."""
     monkeypatch.chdir(tmp_path)  # some write files
-    (section,) = [part for part in README.split("\n## ") if f"<!-- example: {name} -->" in part]
-    names = re.findall(r"<!-- example: (\w+) -->", section)
     namespace = {}
-    for each in names[: names.index(name) + 1]:
-        exec(compile(block(f"example: {each}"), f"README.md ({each})", "exec"), namespace)
+    for name in SECTIONS[section]:
+        exec(compile(block(f"example: {name}"), f"README.md ({name})", "exec"), namespace)
     plt.close("all")
 
 

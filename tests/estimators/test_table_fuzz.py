@@ -102,7 +102,7 @@ def fuzz(n_examples: int) -> Any:
     )
 
 
-@fuzz(80)
+@fuzz(50)
 @given(case=cases())
 def test_a_table_is_answered_or_refused_clearly(case):
     check(case)
