@@ -44,9 +44,6 @@ class PersistenceMixin:
     """`save` and `load` of a `SeriesEstimator`."""
 
     _kind: ClassVar[str]
-    # Learned attributes that files keep, too, where `fit` left them: each class has `state()`, plain values, and
-    # `from_state(state)`, which refuses what no `state()` gives.
-    _learned_parts: ClassVar[Mapping[str, Any]] = {}
 
     model_: LatentODE
     history_: pd.DataFrame
@@ -99,7 +96,6 @@ class PersistenceMixin:
             history=self.history_,
             best_epoch=self.best_epoch_,
             stop_reason=self.stop_reason_,
-            parts={name: getattr(self, name).state() for name in self._learned_parts if hasattr(self, name)},
             readout=self._readout_state(),
         )
         history, header = saved.stored()
@@ -195,8 +191,6 @@ class PersistenceMixin:
             saved.best_epoch,
             saved.stop_reason,
         )
-        for name, state in saved.parts.items():
-            setattr(self, name, self._learned_parts[name].from_state(state))
 
     def _module(self) -> nn.Module:
         """What was trained."""

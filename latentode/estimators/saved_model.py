@@ -41,8 +41,6 @@ class SavedModel:
     history : DataFrame
     best_epoch : int or None
     stop_reason : str or None
-    parts : dict
-        States of further learned parts, by attribute.
     readout : dict
         What the class itself adds, such as the classes of a classifier.
     """
@@ -53,7 +51,6 @@ class SavedModel:
     history: pd.DataFrame
     best_epoch: int | None
     stop_reason: str | None
-    parts: dict[str, Any]
     readout: dict[str, Any]
 
     def own_parts(self) -> list[str]:
@@ -80,7 +77,6 @@ class SavedModel:
             "best_epoch": self.best_epoch,
             "stop_reason": self.stop_reason,
             "metrics": self._metrics(),
-            "parts": self.parts,
             "readout": self.readout,
         }
         return Stored(tensors, header)
@@ -112,8 +108,8 @@ class SavedModel:
             raise ValueError("best_epoch is no epoch")
         if not isinstance(header["stop_reason"], (str, type(None))):
             raise ValueError("stop_reason is no text")
-        if not isinstance(header["parts"], dict) or not isinstance(header["readout"], dict):
-            raise ValueError("parts and readout must be objects")
+        if not isinstance(header["readout"], dict):
+            raise ValueError("readout must be an object")
         return cls(
             kind=str(header["kind"]),
             parameters=_parameters(header["parameters"], known),
@@ -121,7 +117,6 @@ class SavedModel:
             history=_history_together(header["history"], stored.tensors),
             best_epoch=best_epoch,
             stop_reason=header["stop_reason"],
-            parts=header["parts"],
             readout=header["readout"],
         )
 
