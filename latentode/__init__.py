@@ -9,12 +9,21 @@ from latentode.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from latentode.drop_in import odeint, odeint_adjoint, odeint_event
-    from latentode.estimators import LatentODEClassifier, LatentODERegressor
+    from latentode.estimators import (
+        LatentODEClassifier,
+        LatentODERegressor,
+        ODENetClassifier,
+        ODENetRegressor,
+    )
+    from latentode.nn.ode_block import ODEBlock
     from latentode.solve import solve_ivp
 
 __all__ = [
     "LatentODEClassifier",
     "LatentODERegressor",
+    "ODEBlock",
+    "ODENetClassifier",
+    "ODENetRegressor",
     "odeint",
     "odeint_adjoint",
     "odeint_event",
@@ -24,6 +33,9 @@ __all__ = [
 _HOMES = {
     "LatentODEClassifier": "latentode.estimators",
     "LatentODERegressor": "latentode.estimators",
+    "ODEBlock": "latentode.nn.ode_block",
+    "ODENetClassifier": "latentode.estimators",
+    "ODENetRegressor": "latentode.estimators",
     "odeint": "latentode.drop_in",
     "odeint_adjoint": "latentode.drop_in",
     "odeint_event": "latentode.drop_in",

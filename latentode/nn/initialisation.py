@@ -25,6 +25,17 @@ def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     return layer
 
 
+def conv2d(
+    n_in: int, n_out: int, size: int, generator: torch.Generator, *, stride: int = 1, padding: int = 0
+) -> nn.Conv2d:
+    """Convolution with square kernels, weights and biases uniform in ±1/sqrt(n_in · size²), made on the CPU."""
+    layer = nn.Conv2d(n_in, n_out, size, stride, padding, device="meta").to_empty(device=_birthplace())
+    assert layer.bias is not None
+    for parameter in (layer.weight, layer.bias):
+        _uniform_(parameter, n_in * size**2, generator)
+    return layer
+
+
 def gru(n_in: int, n_hidden: int, generator: torch.Generator) -> nn.GRU:
     """One-layer batch-first GRU, made on the CPU.
 

@@ -1,0 +1,218 @@
+"""What the ODE-Nets that classify and those that regress share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils import Tags
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from torch import Tensor
+
+from latentode.checks import Constraint, Number, OneOf, Whole, check_parameters
+from latentode.estimators.array_estimator import ArrayEstimator
+from latentode.estimators.beginning import Beginning
+from latentode.estimators.input_shape import level_and_spread, reread_inputs, with_channels
+from latentode.estimators.row_batches import Rows
+from latentode.estimators.row_split import RowSplit
+from latentode.gradients import GRADIENTS
+from latentode.models.ode_net import ODENet
+from latentode.nn.mlp import ACTIVATIONS
+from latentode.nn.ode_block import ODEBlock
+from latentode.solvers import SOLVERS
+
+BLOCKS = ("ode", "rk", "resnet")
+STEP_SIZE = 0.5  # of fixed steps, in the unit of time that a block takes
+VECTOR_AUGMENT = 5  # features that vectors get beside their own
+PIECE = 256  # rows that are answered at a time
+TOLERANCE = (Number(0, open_low=True),)
+_NONE = OneOf([None])
+
+
+class BaseODENet(ArrayEstimator):
+    """Training of an `ODENet`, and what its block did."""
+
+    _constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]] = {
+        "block": (OneOf(BLOCKS),),
+        "n_blocks": (Whole(1),),
+        "augment_dim": (Whole(0), _NONE),
+        "solver": (OneOf(SOLVERS), _NONE),
+        "tolerance": TOLERANCE,
+        "gradient": (OneOf(GRADIENTS), _NONE),
+        "activation": (OneOf(ACTIVATIONS),),
+    }
+    _default_steps: ClassVar[int] = 1500
+
+    block: str
+    hidden_dim: int
+    depth: int
+    activation: str
+    n_blocks: int
+    augment_dim: int | None
+    solver: str | None
+    tolerance: float
+    step_size: float | None
+    gradient: str | None
+    validation_fraction: float
+
+    model_: ODENet
+    n_features_in_: int
+
+    @staticmethod
+    def _build(plan: Mapping[str, Any], generator: torch.Generator) -> ODENet:
+        return ODENet(**plan, generator=generator)
+
+    def evaluations(self, X: Any, *, tolerance: float | None = None) -> NDArray[np.int64]:
+        """How many evaluations of the field each input takes: (n,); with `block="resnet"` the number of blocks.
+
+        Parameters
+        ----------
+        X : array
+            As in `fit`.
+        tolerance : float, optional
+            As in `predict`.
+        """
+        X = self._reread(X, tolerance)
+        block = self.model_.block
+        if not isinstance(block, ODEBlock):
+            return np.full(len(X), self._plan["n_blocks"])
+
+        def count(x: Tensor) -> Tensor:
+            self.model_(x, tolerance=tolerance)
+            return block.n_evals
+
+        return self._in_pieces(count, X, PIECE)
+
+    def trajectories(
+        self, X: Any, times: Any = None, *, tolerance: float | None = None
+    ) -> NDArray[np.float32]:
+        """The path of each input through the block.
+
+        Parameters
+        ----------
+        X : array
+            As in `fit`.
+        times : sequence of T numbers, optional
+            Between 0, where the block begins, and 1, where the head reads its state; default: 0, 0.05, ..., 1.
+        tolerance : float, optional
+            As in `predict`.
+
+        Returns
+        -------
+        array (n, T, p + augment_dim) for vectors, (n, T, C, h, w) for images
+            States; those of vectors begin at the standardised features, zeros beside them.
+
+        Raises
+        ------
+        ValueError
+            With `block="resnet"`, which has no time.
+        """
+        X = self._reread(X, tolerance)
+        times = np.linspace(0.0, 1.0, 21) if times is None else np.asarray(times, dtype=np.float64)
+        return self._in_pieces(lambda x: self.model_.path(x, times, tolerance=tolerance), X, PIECE)
+
+    def _plan_for(self, X: NDArray[Any], n_outputs: int) -> dict[str, Any]:
+        """The plan of the network for inputs (N, D) or (N, C, H, W), but for the scale of its targets."""
+        is_image = X.ndim == 4
+        mean, std = level_and_spread(X)
+        augment_dim = (0 if is_image else VECTOR_AUGMENT) if self.augment_dim is None else self.augment_dim
+        solver, gradient = self._solver()
+        fixed = self.block == "rk" or SOLVERS[solver].error_order is None
+        return {
+            "shape": list(X.shape[1:]),
+            "n_outputs": n_outputs,
+            "block": self.block,
+            "hidden_dim": int(self.hidden_dim),
+            "depth": int(self.depth),
+            "activation": self.activation,
+            "n_blocks": int(self.n_blocks),
+            "augment_dim": int(augment_dim),
+            "solver": solver,
+            "tolerance": float(self.tolerance),
+            "step_size": (self.step_size or STEP_SIZE) if fixed else self.step_size,
+            "gradient": gradient,
+            "mean": mean,
+            "std": std,
+            "target_mean": [0.0] * n_outputs,
+            "target_std": [1.0] * n_outputs,
+        }
+
+    def _solver(self) -> tuple[str, str]:
+        """Names of solver and gradient.
+
+        Raises
+        ------
+        ValueError
+            For a gradient that is not that of the block.
+        """
+        if self.block != "rk":
+            return self.solver or "dopri5", self.gradient or "discrete_adjoint"
+        if self.gradient not in (None, "backprop"):
+            raise ValueError(
+                f"{type(self).__name__}: block='rk' is differentiated by backprop; for gradient={self.gradient!r} take "
+                "block='ode' with the same solver= and step_size="
+            )
+        return self.solver or "rk4", "backprop"
+
+    def _fit_network(
+        self,
+        plan: Mapping[str, Any],
+        X: NDArray[Any],
+        targets: NDArray[Any],
+        weight: NDArray[np.float64],
+        split: RowSplit,
+        beginning: Beginning,
+        loss: Callable[[ODENet, Tensor, Tensor, Tensor], Any],
+    ) -> None:
+        rows: Rows = (torch.as_tensor(X), torch.as_tensor(targets), torch.as_tensor(weight).float())
+        train, validation = (tuple(part[torch.as_tensor(index)] for part in rows) for index in split)
+        self._train(
+            plan,
+            lambda model, batch, generator: loss(model, *batch),  # type: ignore[arg-type]
+            train,
+            validation if len(split.validation) else None,
+            beginning,
+        )
+
+    def _adopt(self, plan: Mapping[str, Any], model: torch.nn.Module) -> None:
+        super()._adopt(plan, model)
+        self._forget_counts()
+
+    def _forget_counts(self) -> None:
+        """The counts of the last batch, which are no part of what was learned."""
+        if isinstance(self.model_.block, ODEBlock):
+            self.model_.block.n_evals = self.model_.block.n_evals_backward = torch.empty(0, dtype=torch.int64)
+
+    def _outputs(self, X: Any, tolerance: float | None) -> NDArray[np.float64]:
+        """Logits, or targets in their own unit, (n, n_outputs)."""
+        X = self._reread(X, tolerance)
+        try:
+            return self._in_pieces(
+                lambda x: self.model_.target_scale.undo(self.model_(x, tolerance=tolerance)), X, PIECE
+            )
+        finally:
+            self._forget_counts()
+
+    def _reread(self, X: Any, tolerance: float | None) -> NDArray[Any]:
+        """X as the network reads it: (n, D) or (n, C, H, W)."""
+        check_is_fitted(self, "model_")
+        if tolerance is not None:
+            check_parameters("predict", {"tolerance": tolerance}, {"tolerance": TOLERANCE})
+            if not isinstance(self.model_.block, ODEBlock) or self.model_.block.step_size is not None:
+                raise ValueError(
+                    "tolerance is for adaptive solvers: this model takes fixed steps or has residual blocks; fit it "
+                    "with block='ode' and without step_size="
+                )
+        X = reread_inputs(self, X, self._input_shape)
+        return X.reshape(len(X), *with_channels(self._input_shape))
+
+    def _weights(self, sample_weight: Any, X: NDArray[Any]) -> NDArray[np.float64]:
+        return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags

@@ -1,0 +1,66 @@
+"""Vectors and images, as the arrays in which a caller may have them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+
+_FORMS = "vectors (n, p), images (n, H, W) or images with channels (n, C, H, W)"
+
+
+def read_inputs(estimator: BaseEstimator, X: Any, *, y: Any = "no_validation", **checks: Any) -> Any:
+    """X, and y where there is one, as finite numbers; `n_features_in_` is learned.
+
+    Raises
+    ------
+    ValueError
+        For anything but 2 to 4 axes of numbers.
+    """
+    _check_axes(X)
+    kind = np.float64 if np.ndim(X) == 2 else np.float32
+    return validate_data(estimator, X, y=y, dtype=kind, allow_nd=True, **checks)
+
+
+def _check_axes(X: Any) -> None:
+    if np.ndim(X) > 4:
+        raise ValueError(f"X must be {_FORMS}; got an array of shape {np.shape(X)}")
+
+
+def reread_inputs(estimator: BaseEstimator, X: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """X of a fitted estimator, whose inputs had this shape.
+
+    Raises
+    ------
+    ValueError
+        For inputs of another shape.
+    """
+    _check_axes(X)
+    found = np.shape(X)
+    if len(shape) > 1 and found[1:] != shape:
+        lone = f": one input is X[None], {(1, *shape)}" if found == shape else ""
+        raise ValueError(
+            f"X must be images like those of fit, (n, {', '.join(map(str, shape))}); got {found}{lone}"
+        )
+    kind = np.float64 if len(shape) == 1 else np.float32
+    return validate_data(estimator, X, reset=False, dtype=kind, allow_nd=True)
+
+
+def with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of one input as the network has it: (D,) or (C, H, W)."""
+    return (1, *shape) if len(shape) == 2 else shape
+
+
+def level_and_spread(X: NDArray[Any]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of every feature (axis 1 of (N, D)) or channel (of (N, C, H, W)).
+
+    A spread that is 0, or no more than rounding, counts as 1.
+    """
+    axes = (0, *range(2, X.ndim))
+    mean = X.mean(axis=axes, dtype=np.float64)
+    spread = X.std(axis=axes, dtype=np.float64)
+    rounding = 10 * np.finfo(np.float64).eps * np.abs(mean)
+    return mean.tolist(), np.where(spread > rounding, spread, 1.0).tolist()

@@ -1,0 +1,166 @@
+"""An ordinary differential equation as a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentode.nn.augment import Augment
+from latentode.solve import solve_ivp
+
+MIXES_ROWS = (nn.modules.batchnorm._BatchNorm,)
+DRAWS = (nn.modules.dropout._DropoutNd, nn.RReLU)
+
+
+class ODEBlock(nn.Module):
+    """y(0) -> y(end_time), where dy/dt = field(t, y): a layer of continuous depth, for any network of yours.
+
+    Put it where a stack of residual blocks would stand: the solver chooses, for every row of the batch by itself, how
+    many evaluations of the field it takes. Its output has the shape of its input. A solution cannot cross another one;
+    where classes lie inside each other, give the state room by `augment_dim` (Dupont et al. 2019).
+
+    Parameters
+    ----------
+    field : nn.Module or callable
+        `field(t, y) -> dy/dt` with t (n,), y (n, *state) and the result like y, each row by itself, for any number n
+        of rows: those that are done leave the batch. So use GroupNorm or LayerNorm, not BatchNorm, and no dropout.
+    takes_time : bool, default True
+        False for a field that is called as `field(y)`, such as an `nn.Sequential`.
+    end_time : float, default 1.0
+        Where the solve ends; the unit of time is a matter of the field's scale.
+    augment_dim : int, default 0
+        Zeros that are appended to axis 1 of the input (features of a vector, channels of an image); the field sees, and
+        the block returns, as many more.
+    solver : str, default "dopri5"
+        A name in `latentode.solvers.SOLVERS`.
+    rtol, atol : float, default 1e-3
+        Tolerances of an adaptive solver for the error of a step: atol + rtol · |y|.
+    step_size : float, optional
+        Take fixed steps of this size; required for solvers without an error estimate.
+    gradient : str, default "discrete_adjoint"
+        A name in `latentode.gradients.GRADIENTS`; "adjoint" and "reversible" take memory that does not grow with the
+        number of evaluations.
+    max_steps : int, default 10_000
+        Steps that a row may take before it counts as failed.
+
+    Attributes
+    ----------
+    n_evals : Tensor (N,) of int64
+        Evaluations of the field by each row in the last forward pass; empty before the first one.
+    n_evals_backward : Tensor (N,) of int64
+        The same in the backward pass that belongs to it, once that was run.
+
+    Raises
+    ------
+    ValueError
+        For a field with batch normalisation or dropout, and for arguments out of range.
+
+    References
+    ----------
+    Chen, Rubanova, Bettencourt, Duvenaud (2018), Neural Ordinary Differential Equations, section 3;
+    Dupont, Doucet, Teh (2019), Augmented Neural ODEs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from latentode import ODEBlock
+    >>> field = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 3))
+    >>> network = nn.Sequential(nn.Linear(5, 2), ODEBlock(field, takes_time=False, augment_dim=1), nn.Linear(3, 1))
+    >>> network(torch.zeros(4, 5)).shape
+    torch.Size([4, 1])
+    """
+
+    n_evals: Tensor
+    n_evals_backward: Tensor
+
+    def __init__(
+        self,
+        field: Callable[..., Tensor],
+        *,
+        takes_time: bool = True,
+        end_time: float = 1.0,
+        augment_dim: int = 0,
+        solver: str = "dopri5",
+        rtol: float = 1e-3,
+        atol: float = 1e-3,
+        step_size: float | None = None,
+        gradient: str = "discrete_adjoint",
+        max_steps: int = 10_000,
+    ) -> None:
+        super().__init__()
+        if not end_time > 0:
+            raise ValueError(f"end_time must be positive; got {end_time!r}")
+        _check_rows_apart(field)
+        self.field = field
+        self.takes_time = takes_time
+        self.end_time = float(end_time)
+        self.augment = Augment(augment_dim)
+        self.solver = solver
+        self.rtol, self.atol = rtol, atol
+        self.step_size = step_size
+        self.gradient = gradient
+        self.max_steps = max_steps
+        self.n_evals = self.n_evals_backward = torch.empty(0, dtype=torch.int64)
+
+    def forward(self, y: Tensor, *, tolerance: float | None = None) -> Tensor:
+        """The state at `end_time` of a start y (N, *state), both with the augmented axis 1 on the way out.
+
+        Parameters
+        ----------
+        y : Tensor (N, *state)
+        tolerance : float, optional
+            In place of `rtol` and `atol`, for this call: higher is faster and less accurate.
+
+        Raises
+        ------
+        SolverError
+            When a row cannot be solved.
+        """
+        return self.path(y, [self.end_time], tolerance=tolerance)[:, 0]
+
+    def path(self, y: Tensor, times: Any, *, tolerance: float | None = None) -> Tensor:
+        """The states (N, T, *state) at `times` (T,), which may lie anywhere, of a start y at time 0."""
+        solution = solve_ivp(
+            self.field if self.takes_time else self._without_time,
+            self.augment(y),
+            times,
+            t0=0.0,
+            solver=self.solver,
+            rtol=self.rtol if tolerance is None else tolerance,
+            atol=self.atol if tolerance is None else tolerance,
+            step_size=self.step_size,
+            gradient=self.gradient,
+            params=self.field if isinstance(self.field, nn.Module) else None,
+            max_steps=self.max_steps,
+        )
+        self.n_evals = solution.stats["n_evals"]
+        self.n_evals_backward = solution.stats["n_evals_backward"]
+        return solution.y
+
+    def extra_repr(self) -> str:
+        """The options, for printing."""
+        names = ("end_time", "solver", "rtol", "atol", "step_size", "gradient")
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+
+    def _without_time(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.field(y)
+
+
+def _check_rows_apart(field: object) -> None:
+    """Refuse layers whose answer for a row depends on the other rows, or on chance."""
+    for name, part in field.named_modules() if isinstance(field, nn.Module) else ():
+        where = f"{type(part).__name__} at {name!r}" if name else type(part).__name__
+        if isinstance(part, MIXES_ROWS):
+            raise ValueError(
+                f"a field must treat every row by itself, since rows that are done leave the batch; it has {where}: "
+                "use GroupNorm or LayerNorm"
+            )
+        if isinstance(part, DRAWS):
+            raise ValueError(
+                f"a field must give the same answer each time it is asked, or no solver can estimate its error; it has "
+                f"{where}: put it before or behind the block"
+            )
