@@ -20,14 +20,15 @@ def read_inputs(estimator: BaseEstimator, X: Any, *, y: Any = "no_validation", *
     ValueError
         For anything but 2 to 4 axes of numbers.
     """
-    _check_axes(X)
-    kind = np.float64 if np.ndim(X) == 2 else np.float32
+    shape = _shape_of(X)
+    if len(shape) > 4:
+        raise ValueError(f"X must be {_FORMS}; got an array of shape {shape}")
+    kind = np.float64 if len(shape) == 2 else np.float32
     return validate_data(estimator, X, y=y, dtype=kind, allow_nd=True, **checks)
 
 
-def _check_axes(X: Any) -> None:
-    if np.ndim(X) > 4:
-        raise ValueError(f"X must be {_FORMS}; got an array of shape {np.shape(X)}")
+def _shape_of(X: Any) -> tuple[int, ...]:
+    return tuple(X.shape if hasattr(X, "shape") else np.asarray(X).shape)
 
 
 def reread_inputs(estimator: BaseEstimator, X: Any, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -38,8 +39,7 @@ def reread_inputs(estimator: BaseEstimator, X: Any, shape: tuple[int, ...]) -> N
     ValueError
         For inputs of another shape.
     """
-    _check_axes(X)
-    found = np.shape(X)
+    found = _shape_of(X)
     if len(shape) > 1 and found[1:] != shape:
         lone = f": one input is X[None], {(1, *shape)}" if found == shape else ""
         raise ValueError(
