@@ -156,4 +156,9 @@ class ArrayEstimator(BaseEstimator, ABC):
 
 
 def _pieces(X: NDArray[Any], n_rows: int) -> Iterator[Tensor]:
-    yield from torch.as_tensor(X).split(n_rows)
+    yield from as_rows(X).split(n_rows)
+
+
+def as_rows(array: NDArray[Any]) -> Tensor:
+    """An array as a tensor, which shares its memory where that can be written to."""
+    return torch.as_tensor(array if array.flags.writeable else array.copy())

@@ -13,7 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import Tensor
 
 from latentode.checks import Constraint, Number, OneOf, Whole, check_parameters
-from latentode.estimators.array_estimator import ArrayEstimator
+from latentode.estimators.array_estimator import ArrayEstimator, as_rows
 from latentode.estimators.beginning import Beginning
 from latentode.estimators.input_shape import level_and_spread, reread_inputs, with_channels
 from latentode.estimators.row_batches import Rows
@@ -167,7 +167,7 @@ class BaseODENet(ArrayEstimator):
         beginning: Beginning,
         loss: Callable[[ODENet, Tensor, Tensor, Tensor], Any],
     ) -> None:
-        rows: Rows = (torch.as_tensor(X), torch.as_tensor(targets), torch.as_tensor(weight).float())
+        rows: Rows = (as_rows(X), as_rows(targets), as_rows(weight).float())
         train, validation = (tuple(part[torch.as_tensor(index)] for part in rows) for index in split)
         self._train(
             plan,

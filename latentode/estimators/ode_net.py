@@ -222,7 +222,8 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
 
     def predict(self, X: Any, *, tolerance: float | None = None) -> NDArray[Any]:
         """The most probable classes (n,); arguments as in `decision_function`."""
-        return self.classes_[self._outputs(X, tolerance).argmax(axis=1)]
+        codes = self._outputs(X, tolerance).argmax(axis=1)
+        return self.classes_[codes]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, *, tolerance: float | None = None) -> float:
         """Share of right answers; `tolerance` as in `decision_function`."""
