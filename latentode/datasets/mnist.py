@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentode.checks import Constraint, OneOf, check_parameters
-from latentode.datasets.download import fetch
 from latentode.datasets.download import data_home as data_home_folder
+from latentode.datasets.download import fetch
 from latentode.datasets.idx import parse_idx, unpacked
 from latentode.exceptions import DataError, warn_user
 
@@ -145,8 +145,8 @@ def fetch_mnist(
             missing[part] = error
     if not found:
         raise next(iter(missing.values()))
-    for part, error in missing.items():
-        warn_user(_announcement(folder, part, error))
+    for part, reason in missing.items():
+        warn_user(_announcement(folder, part, reason))
     return MNIST(found.get("train"), found.get("test"))
 
 
@@ -178,10 +178,10 @@ def _absent(folder: Path, part: str) -> list[str]:
     return [file.name for file in (IMAGES[part], LABELS[part]) if not (folder / file.name).exists()]
 
 
-def _announcement(folder: Path, part: str, error: OSError) -> str:
+def _announcement(folder: Path, part: str, reason: OSError) -> str:
     there = "test" if part == "train" else "train"
     return (
-        f"only the {there} part of MNIST ({IMAGES[there].shape[0]:,} images) is there, and {part} is None: {error}. "
+        f"only the {there} part of MNIST ({IMAGES[there].shape[0]:,} images) is there, and {part} is None: {reason}. "
         f'It needs {" and ".join(_absent(folder, part))}. With subset="{there}" nothing more is looked for'
     )
 

@@ -223,7 +223,7 @@ def make_two_spirals(
     return clean + noise * rng.standard_normal((n_samples, 2)), y
 
 
-def _on_circle(angle: FloatArray) -> FloatArray:
+def _on_circle(angle: NDArray[np.floating[Any]]) -> FloatArray:
     """Points (n, 2) of the unit circle at angles (n,)."""
     return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 

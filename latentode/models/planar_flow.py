@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from latentode.models.transported import Transported
-from latentode.nn.initialisation import generator_or_fresh
+from latentode.nn.initialisation import generator_or_fresh, normal
 
 HALVINGS = 60  # of a bracket no wider than the numbers in it: the root is then known to rounding
 POLISHES = 3  # Newton's steps after them, for roots much smaller than their bracket
+EXACT_SOFTPLUS = 40  # from here on softplus(x) is x to rounding; at torch's own threshold, 20, it is not
 FIRST_U = 0.1  # spread of the first u: the flow begins near the identity
 
 # m(s) = log(1 + KEPT (e^s - 1)) = softplus(s + SHIFT) - 1 lies above -1 and leaves 0 where it is
@@ -60,13 +62,13 @@ class PlanarFlow(nn.Module):
     û is u with its part along w changed so that wᵀû = m(wᵀu) > -1, which makes a layer invertible (Rezende & Mohamed,
     appendix A.1). Theirs is m(s) = softplus(s) - 1; here it is softplus(s + log(e - 1)) - 1, the same curve moved so
     that m(0) = 0. The maps that can be reached are the same, but theirs sends û = u + (m(wᵀu) - wᵀu) w / |w|² to
-    infinity as w goes to 0, and u = 0 is not the identity; here |û| <= 2 |u| + 1 / |w| and, for small wᵀu, |û| <= 2 |u|.
+    infinity as w goes to 0, and its u = 0 is not the identity; here |û| <= |u| for every w.
 
     Parameters
     ----------
     n_dims : int
         Dimensions D of the points.
-    n_layers : int, default 16
+    n_layers : int, default 32
         Number K of layers; the flow has K (2 D + 1) parameters.
     generator : torch.Generator, optional
         Source of the first weights, on the CPU; None takes fresh entropy. The first flow is near the identity.
@@ -81,7 +83,7 @@ class PlanarFlow(nn.Module):
     Rezende and Mohamed (2015). Variational inference with normalizing flows, equations 10 to 12 and appendix A.1.
     """
 
-    def __init__(self, n_dims: int, *, n_layers: int = 16, generator: torch.Generator | None = None) -> None:
+    def __init__(self, n_dims: int, *, n_layers: int = 32, generator: torch.Generator | None = None) -> None:
         super().__init__()
         if n_dims < 1 or n_layers < 1:
             raise ValueError(
@@ -90,9 +92,9 @@ class PlanarFlow(nn.Module):
         generator = generator_or_fresh(generator)
         self.n_dims = n_dims
         # |w| about 1 and |b| about 1: the hyperplanes cross the bulk of standardised data
-        self.w = nn.Parameter(torch.randn(n_layers, n_dims, generator=generator) / n_dims**0.5)
-        self.u = nn.Parameter(torch.randn(n_layers, n_dims, generator=generator) * FIRST_U / n_dims**0.5)
-        self.b = nn.Parameter(torch.randn(n_layers, generator=generator))
+        self.w = normal((n_layers, n_dims), n_dims**-0.5, generator)
+        self.u = normal((n_layers, n_dims), FIRST_U * n_dims**-0.5, generator)
+        self.b = normal((n_layers,), 1.0, generator)
 
     def to_base(self, x: Tensor) -> Transported:
         """Carry data to the standard normal base, in closed form.
@@ -124,7 +126,7 @@ class PlanarFlow(nn.Module):
         """
         return self._through([layer.back for layer in reversed(self._layers())], z)
 
-    def _through(self, maps: list[Any], points: Tensor) -> Transported:
+    def _through(self, maps: list[Callable[[Tensor], Transported]], points: Tensor) -> Transported:
         log_det = points.new_zeros(len(points))
         for carry in maps:
             points, change = carry(points)
@@ -143,7 +145,7 @@ def _invertible(u: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     length = torch.where(length > 0, length, 1.0)[:, None]  # for w = 0 the layer is a shift by u tanh(b)
     changed = u + (_gain(s)[:, None] / length) * (w / length)
     # a slope below rounding is none, and its logarithm must not be that of 0
-    return changed, functional.softplus(s + SHIFT) + torch.finfo(s.dtype).eps
+    return changed, functional.softplus(s + SHIFT, threshold=EXACT_SOFTPLUS) + torch.finfo(s.dtype).eps
 
 
 def _gain(s: Tensor) -> Tensor:
@@ -169,7 +171,7 @@ class _Root(torch.autograd.Function):
         return v
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         v, rise = ctx.saved_tensors
         of_r = grad / _slope(v, rise)
         return of_r, -of_r * torch.tanh(v)

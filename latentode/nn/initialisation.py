@@ -25,6 +25,11 @@ def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     return layer
 
 
+def normal(shape: tuple[int, ...], std: float, generator: torch.Generator) -> nn.Parameter:
+    """Parameter from N(0, std²), made on the CPU."""
+    return nn.Parameter(torch.empty(shape, device=_birthplace()).normal_(0.0, std, generator=generator))
+
+
 def gru(n_in: int, n_hidden: int, generator: torch.Generator) -> nn.GRU:
     """One-layer batch-first GRU, made on the CPU.
 
