@@ -46,7 +46,7 @@ def make_eight_gaussians(
 
     References
     ----------
-    Grathwohl et al. (2019), "FFJORD", figure 2 (their points are these, divided by √2).
+    Grathwohl et al. (2019), "FFJORD" (their points are these, divided by √2).
 
     Examples
     --------
@@ -140,7 +140,7 @@ def make_pinwheel(
     References
     ----------
     Johnson, Duvenaud, Wiltschko, Datta, Adams (2016). Composing graphical models with neural networks for structured
-    representations and fast inference, figure 1.
+    representations and fast inference.
 
     Examples
     --------

@@ -281,11 +281,14 @@ def test_roots_against_brent(rise):
     for value, wanted in zip(found, r, strict=True):
         edge = abs(wanted) + abs(rise - 1) + 1
         expected = brentq(residual, -edge, edge, args=(wanted,), xtol=1e-300, rtol=1e-15, maxiter=2000)
-        # four roundings of the largest term; where the slope is small, the root is known no better than that
-        terms = max(abs(wanted), abs((rise - 1) * np.tanh(expected)), abs(expected))
-        assert abs(residual(value, wanted)) <= 4 * np.finfo(float).eps * terms
+        # four roundings of the largest term; near a fold the root itself is known no better than that
+        allowed = (
+            4 * np.finfo(float).eps * max(abs(wanted), abs((rise - 1) * np.tanh(expected)), abs(expected))
+        )
+        assert abs(residual(value, wanted)) <= allowed
         if rise >= 0.1:
-            assert value == pytest.approx(expected, rel=1e-13 * max(1.0, rise), abs=0)
+            slope = 1 + (rise - 1) / np.cosh(min(abs(expected), 300.0)) ** 2
+            assert abs(value - expected) <= 2 * allowed / slope
 
 
 # --- the module
