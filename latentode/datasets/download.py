@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import pooch
 
@@ -59,17 +59,24 @@ def fetch(path: Path, url: str | Sequence[str], read: Callable[[Path], T]) -> T:
         ) from error
 
 
+class _Failure(NamedTuple):
+    """Why a mirror did not deliver: as text, for an error in a list keeps its connection open until it is collected."""
+
+    url: str
+    reason: str
+    is_bad_file: bool
+
+
 def _download(path: Path, urls: Sequence[str], read: Callable[[Path], T]) -> None:
-    failures: list[tuple[str, Exception]] = []
+    failures: list[_Failure] = []
     for url in urls:
         try:
-            return _download_from(url, path, read)
-        except (
-            DataError,
-            OSError,
-        ) as error:  # of the file; of the network (all of requests are) or of the disk
-            failures.append((url, error))
-    raise _undelivered(path, failures) from failures[-1][1]
+            _download_from(url, path, read)
+            return
+        except (DataError, OSError) as error:  # all errors of requests are OSErrors
+            failures.append(_Failure(url, str(error), isinstance(error, DataError)))
+            if url == urls[-1]:
+                raise _undelivered(path, failures) from error
 
 
 def _download_from(url: str, path: Path, read: Callable[[Path], T]) -> None:
@@ -82,11 +89,11 @@ def _download_from(url: str, path: Path, read: Callable[[Path], T]) -> None:
     source.fetch(path.name, downloader=download_and_read)
 
 
-def _undelivered(path: Path, failures: Sequence[tuple[str, Exception]]) -> DataError | OSError:
-    if all(isinstance(error, DataError) for _, error in failures):
-        bad = "; that of ".join(f"{url} is not usable: {error}" for url, error in failures)
+def _undelivered(path: Path, failures: Sequence[_Failure]) -> DataError | OSError:
+    if all(failure.is_bad_file for failure in failures):
+        bad = "; that of ".join(f"{failure.url} is not usable: {failure.reason}" for failure in failures)
         return DataError(f"the download of {bad}. Nothing was kept; try again, or put a good copy at {path}")
-    tried = ", nor from ".join(f"{url} ({error})" for url, error in failures)
+    tried = ", nor from ".join(f"{failure.url} ({failure.reason})" for failure in failures)
     return OSError(
         f"{path.name} could not be downloaded from {tried}. Get it by other means and put it in "
         f"the folder {path.parent}, or point data_home= or ${HOME_VARIABLE} to a folder that holds "

@@ -135,16 +135,16 @@ def fetch_mnist(
     check_parameters("fetch_mnist", {"subset": subset}, _CONSTRAINTS)
     folder = data_home_folder(data_home) / FOLDER
     found: dict[str, LabelledImages] = {}
-    missing: dict[str, OSError] = {}
+    missing: dict[str, str] = {}
     for part in ("train", "test") if subset == "all" else (subset,):
         try:
             found[part] = _fetch_part(folder, part)
         except OSError as error:
-            if not _absent(folder, part):  # but it cannot be read
+            if subset != "all" or not _absent(folder, part):  # all is there, but it cannot be read
                 raise
-            missing[part] = error
+            missing[part] = str(error)
     if not found:
-        raise next(iter(missing.values()))
+        raise OSError("; ".join(missing.values()))
     for part, reason in missing.items():
         warn_user(_announcement(folder, part, reason))
     return MNIST(found.get("train"), found.get("test"))
@@ -178,7 +178,7 @@ def _absent(folder: Path, part: str) -> list[str]:
     return [file.name for file in (IMAGES[part], LABELS[part]) if not (folder / file.name).exists()]
 
 
-def _announcement(folder: Path, part: str, reason: OSError) -> str:
+def _announcement(folder: Path, part: str, reason: str) -> str:
     there = "test" if part == "train" else "train"
     return (
         f"only the {there} part of MNIST ({IMAGES[there].shape[0]:,} images) is there, and {part} is None: {reason}. "

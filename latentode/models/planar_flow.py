@@ -13,7 +13,7 @@ from torch.nn import functional
 from latentode.models.transported import Transported
 from latentode.nn.initialisation import generator_or_fresh, normal
 
-HALVINGS = 60  # of a bracket no wider than the numbers in it: the root is then known to rounding
+HALVINGS = 60  # of a bracket no wider than its upper end: the root is then known to rounding
 POLISHES = 3  # Newton's steps after them, for roots much smaller than their bracket
 EXACT_SOFTPLUS = 40  # from here on softplus(x) is x to rounding; at torch's own threshold, 20, it is not
 FIRST_U = 0.1  # spread of the first u: the flow begins near the identity

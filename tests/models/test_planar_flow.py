@@ -217,6 +217,23 @@ def test_derivatives_are_finite_for_extreme_weights_and_points(flow, way, dtype)
         assert tensor.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("s", [-3000.0, 3000.0])
+def test_weights_whose_exponential_overflows(s, dtype):
+    """1 + wᵀû is rounding, or s + log(e - 1): on the hyperplane, that is the whole slope."""
+    flow = layer([1.0, 0.0], [s, 0.0], b=0.0, dtype=dtype)
+    for way, sign in ((flow.to_base, 1), (flow.from_base, -1)):
+        flow.zero_grad()
+        x = torch.zeros(1, 2, dtype=dtype, requires_grad=True)
+        points, log_det = way(x)
+        (points.sum() + log_det.sum()).backward()
+        assert points.tolist() == [[0.0, 0.0]]
+        expected = math.log(torch.finfo(dtype).eps if s < 0 else s + math.log(math.e - 1))
+        assert sign * log_det.item() == pytest.approx(expected, rel=1e-6)
+        for tensor in (x, *flow.parameters()):
+            assert tensor.grad.isfinite().all()
+
+
 # --- the layer
 
 
