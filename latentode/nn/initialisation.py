@@ -25,11 +25,6 @@ def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     return layer
 
 
-def normal(shape: tuple[int, ...], std: float, generator: torch.Generator) -> nn.Parameter:
-    """Parameter from N(0, std²), made on the CPU."""
-    return nn.Parameter(torch.empty(shape, device=_birthplace()).normal_(0.0, std, generator=generator))
-
-
 def gru(n_in: int, n_hidden: int, generator: torch.Generator) -> nn.GRU:
     """One-layer batch-first GRU, made on the CPU.
 
@@ -61,6 +56,11 @@ def log_spread(n: int, low: float, high: float, generator: torch.Generator) -> T
     """n positive numbers from `low` to `high`, increasing: one log-uniform draw from each n-th of the range."""
     share = (torch.arange(n) + torch.rand(n, generator=generator)) / max(n, 1)
     return low * (high / low) ** share
+
+
+def normal(shape: tuple[int, ...], std: float, generator: torch.Generator) -> nn.Parameter:
+    """Parameter from N(0, std²), made on the CPU."""
+    return nn.Parameter(torch.empty(shape, device=_birthplace()).normal_(0.0, std, generator=generator))
 
 
 def inverse_softplus(x: Tensor) -> Tensor:
