@@ -69,6 +69,11 @@ def log_spread(n: int, low: float, high: float, generator: torch.Generator) -> T
     return low * (high / low) ** share
 
 
+def normal(shape: tuple[int, ...], std: float, generator: torch.Generator) -> nn.Parameter:
+    """Parameter from N(0, std²), made on the CPU."""
+    return nn.Parameter(torch.empty(shape, device=_birthplace()).normal_(0.0, std, generator=generator))
+
+
 def inverse_softplus(x: Tensor) -> Tensor:
     """The number whose softplus is `x` > 0."""
     return x.expm1().log()
