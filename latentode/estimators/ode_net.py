@@ -66,7 +66,7 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
     max_epochs : int or None, default None
         None: as many as make 1,500 steps of the optimiser.
     batch_size : int, default 128
-    lr : float, default 3e-3
+    lr : float, default 1e-2
         Highest learning rate of Adam, on a one-cycle schedule.
     early_stopping : bool, default True
         Stop when the validation loss no longer falls; the weights of the best epoch are kept in any case.
@@ -129,7 +129,7 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
         class_weight: str | Mapping[Any, float] | None = None,
         max_epochs: int | None = None,
         batch_size: int = 128,
-        lr: float = 3e-3,
+        lr: float = 1e-2,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         patience: int | None = None,
@@ -279,7 +279,7 @@ class ODENetRegressor(RegressorMixin, BaseODENet):
         gradient: str | None = None,
         max_epochs: int | None = None,
         batch_size: int = 128,
-        lr: float = 3e-3,
+        lr: float = 1e-2,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         patience: int | None = None,
