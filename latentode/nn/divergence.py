@@ -1,0 +1,123 @@
+"""The divergence of a vector field, exact or estimated, and the size of its Jacobian from the same products."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from latentode.nn.flow_fields import identity_tangents
+
+
+class Divergence(NamedTuple):
+    """slope (n, D) = f(t, z), trace (n,) of ∂f/∂z, and its squared Frobenius norm (n,), or None where not asked for."""
+
+    slope: Tensor
+    trace: Tensor
+    squared_norm: Tensor | None
+
+
+def exact_divergence(field: nn.Module, t: Tensor, z: Tensor, *, norm: bool = False) -> Divergence:
+    """Slope, trace and norm by the whole Jacobian, or by the field's own formula of the trace.
+
+    Good for few dimensions D: it costs D products with the Jacobian.
+
+    Parameters
+    ----------
+    field : nn.Module
+        f(t (n,), z (n, D)) -> (n, D), row by row independent. Its own methods `with_trace` and `pushed` (see
+        `latentode.nn.flow_fields.FlowField`) are used where it has them, torch's autograd otherwise.
+    t : Tensor (n,)
+    z : Tensor (n, D)
+    norm : bool, default False
+        Whether the squared norm is wanted.
+
+    Returns
+    -------
+    Divergence
+    """
+    with_trace = getattr(field, "with_trace", None)
+    if with_trace is not None and not norm:
+        return Divergence(*with_trace(t, z), None)
+    unit = identity_tangents(z)
+    slope, products = jacobian_products(field, t, z, unit)
+    trace = torch.diagonal(products, dim1=0, dim2=2).sum(-1)
+    return Divergence(slope, trace, products.square().sum((0, 2)) if norm else None)
+
+
+def hutchinson_divergence(
+    field: nn.Module, t: Tensor, z: Tensor, probes: Tensor, *, norm: bool = False
+) -> Divergence:
+    """Slope, and unbiased estimates of trace εᵀ J ε and squared norm |J ε|², means over K probes.
+
+    Good for many dimensions: it costs K products with the Jacobian J.
+
+    Parameters
+    ----------
+    field, t, z, norm
+        As `exact_divergence`.
+    probes : Tensor (K, n, D)
+        Random ε with mean 0 and unit covariance, such as `rademacher`.
+
+    Returns
+    -------
+    Divergence
+
+    References
+    ----------
+    Hutchinson (1990); Grathwohl et al. (2019), FFJORD, equation 7; Finlay et al. (2020), equation 10.
+    """
+    slope, products = jacobian_products(field, t, z, probes)
+    trace = (probes * products).sum(-1).mean(0)
+    return Divergence(slope, trace, products.square().sum(-1).mean(0) if norm else None)
+
+
+def rademacher(
+    n_probes: int, like: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Signs ±1 at random, (K, n, D) for `like` (n, D): of all probes those with the least variance (Hutchinson 1990)."""
+    signs = torch.randint(0, 2, (n_probes, *like.shape), generator=generator, device=generator.device)
+    return (2 * signs - 1).to(like)
+
+
+def jacobian_products(
+    field: nn.Module, t: Tensor, z: Tensor, probes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """f (n, D) and products (K, n, D) of its Jacobian with probes (K, n or 1, D).
+
+    From a field's own `pushed` these are J ε, from autograd εᵀ J: for a trace and a Frobenius norm either will do.
+    """
+    pushed = getattr(field, "pushed", None)
+    if pushed is not None:
+        slope, products = pushed(t, z, probes)
+        return slope, products
+    return _pulled_back(field, t, z, probes)
+
+
+def _pulled_back(field: nn.Module, t: Tensor, z: Tensor, probes: Tensor) -> tuple[Tensor, Tensor]:
+    """εᵀ J for K probes at once: the rows stand K times side by side, and one reverse pass goes through all of them.
+
+    Reverse mode, since every module of torch has it twice over, which is not so of forward mode. Under no_grad a graph
+    lives for this call only.
+    """
+    n_probes, n_rows = len(probes), len(z)
+    wants_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        points = z if wants_graph and z.requires_grad else z.detach().requires_grad_()
+        copies = points.expand(n_probes, *z.shape).flatten(0, 1)  # (K n, D)
+        slopes = field(t.repeat(n_probes), copies)
+        cotangents = probes.expand(-1, n_rows, -1).flatten(0, 1)
+        (products,) = _gradient(slopes, copies, cotangents, wants_graph)
+    slope = slopes[:n_rows]
+    if not wants_graph:
+        slope, products = slope.detach(), products.detach()
+    return slope, products.unflatten(0, (n_probes, n_rows))
+
+
+def _gradient(slopes: Tensor, copies: Tensor, cotangents: Tensor, wants_graph: bool) -> tuple[Tensor, ...]:
+    if not slopes.requires_grad:  # a constant field
+        return (torch.zeros_like(copies),)
+    return torch.autograd.grad(
+        slopes, copies, cotangents, create_graph=wants_graph, allow_unused=True, materialize_grads=True
+    )
