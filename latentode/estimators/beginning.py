@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +21,10 @@ class Beginning(NamedTuple):
     checkpoint: Checkpoint | None
 
 
-def beginning_of(owner: str, params: Mapping[str, Any], table: SeriesTable) -> Beginning:
-    """The beginning of a fit of an estimator of this class name, with these parameters, to this table.
+def beginning_of(
+    owner: str, params: Mapping[str, Any], data: SeriesTable | Sequence[np.ndarray]
+) -> Beginning:
+    """The beginning of a fit of an estimator of this class name, with these parameters, to these data.
 
     Without a `random_state`, a fit that is continued begins with the seed that chance gave it the first time.
     """
@@ -31,7 +33,7 @@ def beginning_of(owner: str, params: Mapping[str, Any], table: SeriesTable) -> B
     if folder is None:
         return Beginning(rng, None)
     random = None if random_state is None else generator_state(rng)
-    checkpoint = Checkpoint(Path(folder).expanduser(), fingerprint(owner, params, random, table))
+    checkpoint = Checkpoint(Path(folder).expanduser(), fingerprint(owner, params, random, data))
     checkpoint.sweep()
     if random_state is None:
         saved = checkpoint.saved or {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,10 @@ NOT_DECISIVE = (
 )  # random_state by what it gives
 
 
-def fingerprint(owner: str, params: Mapping[str, Any], random: Any, table: SeriesTable) -> str:
-    """A hash of the parameters of an estimator of this name, of its randomness and of its table.
+def fingerprint(
+    owner: str, params: Mapping[str, Any], random: Any, data: SeriesTable | Sequence[np.ndarray]
+) -> str:
+    """A hash of the parameters of an estimator of this name, of its randomness and of its data.
 
     Parameters
     ----------
@@ -34,18 +36,18 @@ def fingerprint(owner: str, params: Mapping[str, Any], random: Any, table: Serie
         Its parameters; those that do not decide the weights are left out.
     random
         State of the generator that the fit begins with; None where that is left to chance.
-    table : SeriesTable
-        In the order in which it is trained on; the order of the caller's rows is not looked at.
+    data : SeriesTable or sequence of arrays
+        A table in the order in which it is trained on, whatever the order of the caller's rows; or the arrays of `fit`.
     """
     digest = hashlib.sha256()
     decisive = {name: value for name, value in params.items() if name not in NOT_DECISIVE}
-    for part in (owner, *_parts(decisive), *_parts(random), *_content(table)):
+    for part in (owner, *_parts(decisive), *_parts(random), *_parts(data)):
         content = part.encode() if isinstance(part, str) else part
         digest.update(len(content).to_bytes(8, "little") + content)
     return f"{owner}-{digest.hexdigest()[:32]}"
 
 
-def _content(table: SeriesTable) -> Iterator[str | bytes]:
+def _table(table: SeriesTable) -> Iterator[str | bytes]:
     yield from _parts(table.ids)
     for name in ("offsets", "times", "values", "errors", "row_labels", "static", "labels"):
         yield name
@@ -59,6 +61,8 @@ def _parts(value: Any) -> Iterator[str | bytes]:
     """The content of a value, the same in every process."""
     if isinstance(value, nn.Module):
         yield from _module(value)
+    elif isinstance(value, SeriesTable):
+        yield from _table(value)
     elif isinstance(value, Mapping):
         for key in sorted(value, key=repr):
             yield repr(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, SupportsFloat
 
 import numpy as np
 import torch
@@ -183,6 +183,6 @@ class Scheduled(NamedTuple):
     """`LossParts` with the weights that a schedule gave them among the parts."""
 
     total: Tensor
-    parts: Mapping[str, float | Tensor]
+    parts: Mapping[str, SupportsFloat]
     weight: float | Tensor
     counts: Mapping[str, int | Tensor]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, SupportsFloat
 
 from torch import Tensor
 
@@ -15,8 +15,9 @@ class LossParts(Protocol):
     ----------
     total : Tensor, scalar
         What the optimiser minimises: a mean over the batch (per observed cell or per series).
-    parts : mapping of str to float or scalar Tensor
-        Figures for the history, also means over the batch; `"loss"` is the name of the total.
+    parts : mapping of str to float, scalar Tensor or anything that `float` takes
+        Figures for the history, also means over the batch; `"loss"` is the name of the total. They are read after the
+        backward pass, so that they may count what happens in it.
     weight : float or scalar Tensor
         What the mean was taken over (number of observed cells or of series), to average over batches.
     counts : mapping of str to int or scalar Tensor
@@ -27,7 +28,7 @@ class LossParts(Protocol):
     def total(self) -> Tensor: ...
 
     @property
-    def parts(self) -> Mapping[str, float | Tensor]: ...
+    def parts(self) -> Mapping[str, SupportsFloat]: ...
 
     @property
     def weight(self) -> float | Tensor: ...
