@@ -39,7 +39,8 @@ def exact_divergence(field: nn.Module, t: Tensor, z: Tensor, *, norm: bool = Fal
     """
     with_trace = getattr(field, "with_trace", None)
     if with_trace is not None and not norm:
-        return Divergence(*with_trace(t, z), None)
+        slope, trace = with_trace(t, z)
+        return Divergence(slope, trace, None)
     unit = identity_tangents(z)
     slope, products = jacobian_products(field, t, z, unit)
     trace = torch.diagonal(products, dim1=0, dim2=2).sum(-1)
@@ -73,17 +74,13 @@ def hutchinson_divergence(
     return Divergence(slope, trace, products.square().sum(-1).mean(0) if norm else None)
 
 
-def rademacher(
-    n_probes: int, like: Tensor, generator: torch.Generator
-) -> Tensor:
-    """Signs ±1 at random, (K, n, D) for `like` (n, D): of all probes those with the least variance (Hutchinson 1990)."""
+def rademacher(n_probes: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Random signs ±1 (K, n, D) for `like` (n, D), the probes of the least variance (Hutchinson 1990)."""
     signs = torch.randint(0, 2, (n_probes, *like.shape), generator=generator, device=generator.device)
     return (2 * signs - 1).to(like)
 
 
-def jacobian_products(
-    field: nn.Module, t: Tensor, z: Tensor, probes: Tensor
-) -> tuple[Tensor, Tensor]:
+def jacobian_products(field: nn.Module, t: Tensor, z: Tensor, probes: Tensor) -> tuple[Tensor, Tensor]:
     """f (n, D) and products (K, n, D) of its Jacobian with probes (K, n or 1, D).
 
     From a field's own `pushed` these are J ε, from autograd εᵀ J: for a trace and a Frobenius norm either will do.

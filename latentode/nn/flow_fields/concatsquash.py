@@ -33,13 +33,12 @@ class ConcatSquashLayer(nn.Module):
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         """Map x (n, n_in) at times t (n, 1) to (n, n_out)."""
-        return torch.addcmul(t * self.shift_weight, self.main(x), self._gate(t))
+        return self.with_gate(t, x)[0]
 
-    def pushed(self, t: Tensor, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, and tangents (K, n or 1, n_in) as (K, n, n_out)."""
+    def with_gate(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and the gate (n, n_out): the Jacobian is gate · W."""
         gate = self._gate(t)
-        out = torch.addcmul(t * self.shift_weight, self.main(x), gate)
-        return out, functional.linear(tangents, self.main.weight) * gate
+        return torch.addcmul(t * self.shift_weight, self.main(x), gate), gate
 
     def _gate(self, t: Tensor) -> Tensor:
         return torch.sigmoid(torch.addcmul(self.gate_bias, t, self.gate_weight))
@@ -92,7 +91,8 @@ class ConcatSquashField(FlowField):
         self.n_dims = n_dims
         self.activate = smooth_activation(activation)
         widths = [n_dims, *[hidden_dim] * depth]
-        self.hidden = nn.ModuleList(ConcatSquashLayer(a, b, generator) for a, b in pairwise(widths))
+        hidden = [ConcatSquashLayer(a, b, generator) for a, b in pairwise(widths)]
+        self.hidden = nn.ModuleList(hidden)
         self.last = ConcatSquashLayer(widths[-1], n_dims, generator)
         self.last.set_to_zero()
 
@@ -107,7 +107,8 @@ class ConcatSquashField(FlowField):
         """Slope and Jacobian-vector products, as `FlowField.pushed`."""
         t = t.to(z.dtype)[:, None]
         for layer in self.hidden:
-            z, tangents = layer.pushed(t, z, tangents)
-            z, steepness = self.activate(z)
-            tangents = tangents * steepness
-        return Pushed(*self.last.pushed(t, z, tangents))
+            out, gate = layer.with_gate(t, z)
+            z, steepness = self.activate(out)
+            tangents = functional.linear(tangents, layer.main.weight) * (gate * steepness)
+        slope, gate = self.last.with_gate(t, z)
+        return Pushed(slope, functional.linear(tangents, self.last.main.weight) * gate)

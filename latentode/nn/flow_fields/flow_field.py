@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ class FlowField(nn.Module):
     """
 
     n_dims: int
+    trace_has_formula: ClassVar[bool] = False  # whether `with_trace` costs no more than the field
 
     def forward(self, t: Tensor, z: Tensor) -> Tensor:
         """f(t, z) (n, D) at t (n,) and z (n, D)."""

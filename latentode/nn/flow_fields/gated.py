@@ -42,6 +42,8 @@ class GatedUnitsField(FlowField):
     Chen et al. (2018), "Neural ordinary differential equations", section 4.
     """
 
+    trace_has_formula = True
+
     def __init__(
         self,
         n_dims: int,

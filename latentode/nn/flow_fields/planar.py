@@ -36,6 +36,8 @@ class PlanarField(FlowField):
     Chen et al. (2018), "Neural ordinary differential equations", section 4, equations 9 and 10.
     """
 
+    trace_has_formula = True
+
     def __init__(
         self,
         n_dims: int,
