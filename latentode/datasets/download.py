@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,15 +22,15 @@ def data_home(path: str | os.PathLike[str] | None = None) -> Path:
     return Path(chosen).expanduser()
 
 
-def fetch(path: Path, url: str, read: Callable[[Path], T]) -> T:
+def fetch(path: Path, url: str | Sequence[str], read: Callable[[Path], T]) -> T:
     """Read a file of the data home, downloading it first if it is not there.
 
     Parameters
     ----------
     path : Path
         Where the file is or will be. A file that is already there is used and never changed or deleted.
-    url : str
-        Where it comes from.
+    url : str, or sequence of str
+        Where it comes from; of several mirrors, the first that delivers a good file.
     read : callable
         Gets a path, returns what the file holds, and raises :class:`DataError` with the reason if that is not
         what it should be. A download is read before it gets its name, so a bad one never enters the folder.
@@ -47,34 +47,48 @@ def fetch(path: Path, url: str, read: Callable[[Path], T]) -> T:
     OSError
         If the file is not there and cannot be downloaded: no network, or a folder that cannot be written.
     """
+    urls = (url,) if isinstance(url, str) else tuple(url)
     if not path.exists():
-        _download(path, url, read)
+        _download(path, urls, read)
     try:
         return read(path)
     except DataError as error:
         raise DataError(
             f"{path} is not usable: {error}. Delete it to have it downloaded again, or replace it by a good "
-            f"copy of {url}"
+            f"copy of {urls[0]}"
         ) from error
 
 
-def _download(path: Path, url: str, read: Callable[[Path], T]) -> None:
+def _download(path: Path, urls: Sequence[str], read: Callable[[Path], T]) -> None:
+    failures: list[tuple[str, Exception]] = []
+    for url in urls:
+        try:
+            return _download_from(url, path, read)
+        except (
+            DataError,
+            OSError,
+        ) as error:  # of the file; of the network (all of requests are) or of the disk
+            failures.append((url, error))
+    raise _undelivered(path, failures) from failures[-1][1]
+
+
+def _download_from(url: str, path: Path, read: Callable[[Path], T]) -> None:
     def download_and_read(url: str, output_file: str, caller: pooch.Pooch) -> None:
         pooch.HTTPDownloader(progressbar=True)(url, output_file, caller)
         read(Path(output_file))
 
     source = pooch.create(path.parent, base_url="", registry={path.name: None}, urls={path.name: url})
-    try:
-        # pooch writes to a temporary file, and moves it only when the downloader has returned
-        source.fetch(path.name, downloader=download_and_read)
-    except DataError as error:
-        raise DataError(
-            f"the download of {url} is not usable: {error}. Nothing was kept; try again, or put a good copy "
-            f"at {path}"
-        ) from error
-    except OSError as error:  # of the network (all errors of requests are) or of the disk
-        raise OSError(
-            f"{path.name} could not be downloaded from {url} ({error}). Get it by other means and put it in "
-            f"the folder {path.parent}, or point data_home= or ${HOME_VARIABLE} to a folder that holds "
-            f"{path.parent.name}/{path.name}"
-        ) from error
+    # pooch writes to a temporary file, and moves it only when the downloader has returned
+    source.fetch(path.name, downloader=download_and_read)
+
+
+def _undelivered(path: Path, failures: Sequence[tuple[str, Exception]]) -> DataError | OSError:
+    if all(isinstance(error, DataError) for _, error in failures):
+        bad = "; that of ".join(f"{url} is not usable: {error}" for url, error in failures)
+        return DataError(f"the download of {bad}. Nothing was kept; try again, or put a good copy at {path}")
+    tried = ", nor from ".join(f"{url} ({error})" for url, error in failures)
+    return OSError(
+        f"{path.name} could not be downloaded from {tried}. Get it by other means and put it in "
+        f"the folder {path.parent}, or point data_home= or ${HOME_VARIABLE} to a folder that holds "
+        f"{path.parent.name}/{path.name}"
+    )
