@@ -9,12 +9,19 @@ from latentode.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from latentode.drop_in import odeint, odeint_adjoint, odeint_event
-    from latentode.estimators import LatentODEClassifier, LatentODERegressor
+    from latentode.estimators import (
+        ContinuousFlowDensity,
+        LatentODEClassifier,
+        LatentODERegressor,
+        PlanarFlowDensity,
+    )
     from latentode.solve import solve_ivp
 
 __all__ = [
+    "ContinuousFlowDensity",
     "LatentODEClassifier",
     "LatentODERegressor",
+    "PlanarFlowDensity",
     "odeint",
     "odeint_adjoint",
     "odeint_event",
@@ -22,8 +29,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ContinuousFlowDensity": "latentode.estimators",
     "LatentODEClassifier": "latentode.estimators",
     "LatentODERegressor": "latentode.estimators",
+    "PlanarFlowDensity": "latentode.estimators",
     "odeint": "latentode.drop_in",
     "odeint_adjoint": "latentode.drop_in",
     "odeint_event": "latentode.drop_in",

@@ -28,7 +28,8 @@ class Path(NamedTuple):
     """What a flow does between two ends of its time.
 
     points (N, T, D) and log_det (N, T) at T times, log_det of the map from the beginning to there; kinetic = ∫|f|² dt
-    and jacobian = ∫|∂f/∂z|² dt (N,) up to the last time, or None where not asked for; n_evals (N,) of the field.
+    and jacobian = ∫|∂f/∂z|² dt (N,) up to the last time, or None where not asked for; n_evals (N,) of the field, and
+    n_evals_backward (N,), which a backward pass counts in.
     """
 
     points: Tensor
@@ -36,6 +37,7 @@ class Path(NamedTuple):
     kinetic: Tensor | None
     jacobian: Tensor | None
     n_evals: Tensor
+    n_evals_backward: Tensor
 
 
 class ContinuousFlow(nn.Module):
@@ -188,6 +190,7 @@ class ContinuousFlow(nn.Module):
             kinetic=energies[:, 0] if dynamics.kinetic else None,
             jacobian=energies[:, int(dynamics.kinetic)] if dynamics.jacobian else None,
             n_evals=solution.stats["n_evals"],
+            n_evals_backward=solution.stats["n_evals_backward"],
         )
 
 

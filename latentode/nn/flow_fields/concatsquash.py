@@ -40,6 +40,10 @@ class ConcatSquashLayer(nn.Module):
         gate = self._gate(t)
         return torch.addcmul(t * self.shift_weight, self.main(x), gate), gate
 
+    def times_matrix(self, tangents: Tensor) -> Tensor:
+        """W times tangents (K, n or 1, n_in), (K, n or 1, n_out)."""
+        return functional.linear(tangents, self.main.weight)
+
     def _gate(self, t: Tensor) -> Tensor:
         return torch.sigmoid(torch.addcmul(self.gate_bias, t, self.gate_weight))
 
@@ -107,8 +111,9 @@ class ConcatSquashField(FlowField):
         """Slope and Jacobian-vector products, as `FlowField.pushed`."""
         t = t.to(z.dtype)[:, None]
         for layer in self.hidden:
+            assert isinstance(layer, ConcatSquashLayer)
             out, gate = layer.with_gate(t, z)
             z, steepness = self.activate(out)
-            tangents = functional.linear(tangents, layer.main.weight) * (gate * steepness)
+            tangents = layer.times_matrix(tangents) * (gate * steepness)
         slope, gate = self.last.with_gate(t, z)
-        return Pushed(slope, functional.linear(tangents, self.last.main.weight) * gate)
+        return Pushed(slope, self.last.times_matrix(tangents) * gate)
