@@ -56,7 +56,7 @@ class ContinuousFlowDensity(FlowDensity):
     hidden_dim : int, default 64
         Width of the hidden layers, or number of units.
     depth : int, optional
-        Number of hidden layers, by default 2; of the gates' network for "gated", by default 1. Not for the other fields.
+        Number of hidden layers, by default 2; of the gates' network for "gated", by default 1; not for others.
     activation : {"tanh", "softplus"}, default "tanh"
     trace : {"auto", "exact", "hutchinson"}, default "auto"
         In training: the exact trace of ∂f/∂z, or Hutchinson's unbiased estimate for many dimensions; "auto" is exact up
@@ -95,9 +95,9 @@ class ContinuousFlowDensity(FlowDensity):
     model_ : ContinuousFlow
         Between standardised rows (t = 1) and the standard normal base (t = 0).
     history_ : DataFrame
-        `train_loss` and `validation_loss` are mean -log p in nats, in units of X; with kinetic or jacobian, `train_loss`
-        holds these penalties too and `train_nats` is without. `train_n_evals` and `train_n_evals_backward` count
-        evaluations of the field per row.
+        `train_loss` and `validation_loss` are mean -log p in nats, in units of X; with kinetic or jacobian,
+        `train_loss` holds these penalties too and `train_nats` is without. `train_n_evals` and
+        `train_n_evals_backward` count evaluations of the field per row.
     standardisation_ : Standardisation
         Mean and scale of the training rows.
     best_epoch_, stop_reason_, n_features_in_
@@ -211,7 +211,9 @@ class ContinuousFlowDensity(FlowDensity):
             )
         moments = _moments(times)
         rows = None if X is None else self._standard(X)
-        frames = FlowFrames(copy.deepcopy(self.model_).double(), moments)
+        flow = copy.deepcopy(self.model_).double()
+        assert isinstance(flow, ContinuousFlow)
+        frames = FlowFrames(flow, moments)
         with torch.no_grad():
             dots = None if rows is None else frames.carried(torch.as_tensor(rows, device=self._device))
             seen = self._standard(self.sample(500, random_state=0)) if rows is None else rows
@@ -231,8 +233,8 @@ class ContinuousFlowDensity(FlowDensity):
         if self.depth is not None and self.field not in DEPTHS:
             name = repr(self.field) if isinstance(self.field, str) else "of your own"
             raise ValueError(
-                f"ContinuousFlowDensity: depth is for the fields {', '.join(map(repr, DEPTHS))}; the field {name} takes "
-                "none: leave it out"
+                f"ContinuousFlowDensity: depth is for the fields {', '.join(map(repr, DEPTHS))}; the field {name} "
+                "takes none: leave it out"
             )
 
     def _flow_plan(self, n_dims: int) -> dict[str, Any]:
@@ -252,7 +254,8 @@ class ContinuousFlowDensity(FlowDensity):
     def _loss(self, flow: nn.Module, batch: Rows, generator: torch.Generator) -> LossParts:
         assert isinstance(flow, ContinuousFlow)
         loss = ContinuousFlowLoss(self.kinetic, self.jacobian, self.standardisation_.log_scale)
-        return loss(flow, *batch, generator)
+        x, weight = batch
+        return loss(flow, x, weight, generator)
 
     def _transport(self, flow: nn.Module, points: Tensor, *, to_base: bool) -> Transported:
         assert isinstance(flow, ContinuousFlow)
@@ -275,7 +278,7 @@ def _field(plan: Mapping[str, Any], generator: torch.Generator) -> nn.Module:
 
 
 def _moments(times: int | Iterable[float]) -> list[float]:
-    if isinstance(times, (int, np.integer)) and not isinstance(times, bool):
+    if isinstance(times, (int, np.integer)):
         if times < 1:
             raise ValueError(
                 f"times must be a number of panels of at least 1, or times in [0, 1]; got {times}"

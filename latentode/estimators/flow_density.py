@@ -104,8 +104,8 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
             )
         except SolverError as error:
             raise SolverError(
-                "the flow could not be solved in training: try a smaller lr or hidden_dim, or kinetic=0.01; rows that lie "
-                f"on a line or repeat exactly have no density to find ({error})"
+                "the flow could not be solved in training: try a smaller lr, or kinetic=0.01; rows that lie on a "
+                f"line or repeat exactly have no density to find ({error})"
             ) from error
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from latentode.models.continuous_flow import ContinuousFlow, standard_normal_log
 GRID = 120  # points along each side
 MARGIN = 0.15  # of the rows' range, around them
 BASE = 3.0  # the box holds the base, too: three standard deviations
-LOOSE = {"rtol": 1e-3, "atol": 1e-4}  # a picture needs no more
+LOOSE: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-4}  # a picture needs no more
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,7 @@ class FlowFrames:
 
     def densities(self, box: NDArray[np.float64], device: torch.device) -> NDArray[np.float64]:
         """Density (T, G, G) on the grid of a box [[x0, y0], [x1, y1]], rows along y."""
-        x, y = (torch.linspace(*sides, GRID, dtype=torch.float64, device=device) for sides in box.T.tolist())
+        x, y = (torch.as_tensor(np.linspace(low, high, GRID), device=device) for low, high in box.T)
         grid = torch.cartesian_prod(y, x).flip(1)
         frames = [self._log_density(grid, t * self.flow.end_time) for t in self.moments]
         return np.stack([frame.exp().reshape(GRID, GRID).cpu().numpy() for frame in frames])

@@ -118,7 +118,8 @@ class PlanarFlowDensity(FlowDensity):
 
     def _loss(self, flow: nn.Module, batch: Rows, generator: torch.Generator) -> LossParts:
         assert isinstance(flow, PlanarFlow)
-        return flow_loss(flow, *batch, self.standardisation_.log_scale)
+        x, weight = batch
+        return flow_loss(flow, x, weight, self.standardisation_.log_scale)
 
     def _transport(self, flow: nn.Module, points: Tensor, *, to_base: bool) -> Transported:
         assert isinstance(flow, PlanarFlow)

@@ -49,11 +49,13 @@ class ContinuousFlowLoss:
         self, flow: ContinuousFlow, x: Tensor, weight: Tensor, generator: torch.Generator
     ) -> RowLoss:
         """The loss of rows x (N, D) with weights (N,); `generator` draws the probes."""
-        asked = {
-            "kinetic": flow.training and self.kinetic > 0,
-            "jacobian": flow.training and self.jacobian > 0,
-        }
-        path = flow.travel(x, (flow.end_time, 0.0), generator=generator, **asked)
+        path = flow.travel(
+            x,
+            (flow.end_time, 0.0),
+            kinetic=flow.training and self.kinetic > 0,
+            jacobian=flow.training and self.jacobian > 0,
+            generator=generator,
+        )
         log_density = standard_normal_log_density(path.points[:, -1]) + path.log_det[:, -1]
         nats = _mean(self.log_scale - log_density, weight)
         total, parts = nats, dict[str, Any]()
