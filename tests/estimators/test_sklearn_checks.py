@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from latentode import LatentODEClassifier, LatentODERegressor
+from latentode import ContinuousFlowDensity, LatentODEClassifier, LatentODERegressor, PlanarFlowDensity
 
 TINY = {"latent_dim": 2, "hidden_dim": 8, "random_state": 0, "verbose": 0}
 ESTIMATORS = [
@@ -19,6 +19,8 @@ ESTIMATORS = [
         label_weight=10.0,
         **TINY,
     ),
+    ContinuousFlowDensity(hidden_dim=4, max_epochs=2, solver="rk4", step_size=0.5, random_state=0, verbose=0),
+    PlanarFlowDensity(n_layers=2, max_epochs=2, random_state=0, verbose=0),
 ]
 ROUNDING = "float32 matrix products of other batches round otherwise, by 1e-7 of the probabilities"
 EXPECTED_FAILURES = {  # at most three each, by class and check
