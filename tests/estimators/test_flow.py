@@ -50,7 +50,7 @@ def test_answers_have_the_shapes_of_kernel_density(which, fitted):
 def test_training_raises_the_density_of_held_out_rows(which):
     held_out = mixture(300, seed=1)
     begun = small(which, max_epochs=1, lr=1e-8).fit(X)
-    assert small(which, max_epochs=6, lr=0.03).fit(X).score(held_out) > begun.score(held_out) + 10
+    assert small(which, max_epochs=8, lr=0.05).fit(X).score(held_out) > begun.score(held_out) + 10
 
 
 @each_flow
@@ -182,8 +182,8 @@ def test_weights_count_by_their_ratios(which):
 @each_flow
 def test_weights_move_the_density(which):
     left = X[:, 0] < 0
-    weighted = small(which, max_epochs=8, lr=0.03).fit(X, sample_weight=np.where(left, 9.0, 1.0))
-    usual = small(which, max_epochs=8, lr=0.03).fit(X)
+    weighted = small(which, max_epochs=6, lr=0.05).fit(X, sample_weight=np.where(left, 9.0, 1.0))
+    usual = small(which, max_epochs=6, lr=0.05).fit(X)
     gain = weighted.score_samples(X) - usual.score_samples(X)
     assert gain[left].mean() > 0.1 > -0.1 > gain[~left].mean()
 
