@@ -99,7 +99,7 @@ def _pulled_back(field: nn.Module, t: Tensor, z: Tensor, probes: Tensor) -> tupl
     third less time at K = 2 and 8). By torch.func, which works the same under no_grad and leaves no tensor of its own
     in the caller's graph.
     """
-    slope, pull_back = torch.func.vjp(lambda points: field(t, points), z)
+    slope, pull_back, *_ = torch.func.vjp(lambda points: field(t, points), z)
     cotangents = probes.expand(-1, len(z), -1)
     if len(probes) == 1:
         return slope, pull_back(cotangents[0])[0][None]

@@ -23,7 +23,7 @@ ESTIMATORS = [
     PlanarFlowDensity(n_layers=2, max_epochs=2, random_state=0, verbose=0),
 ]
 ROUNDING = "float32 matrix products of other batches round otherwise, by 1e-7 of the probabilities"
-BATCHES = "rows are trained on in batches that are drawn by position: a repeated row meets others than a weighted one does"
+BATCHES = "batches are drawn by position: a repeated row meets others than a row of twice the weight does"
 EXPECTED_FAILURES = {  # at most three each, by class and check
     "LatentODERegressor": {
         "check_methods_subset_invariance": "columns after the first are controls, a path through all rows that are "

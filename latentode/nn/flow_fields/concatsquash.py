@@ -12,6 +12,8 @@ from latentode.nn.flow_fields.flow_field import FlowField, Pushed
 from latentode.nn.initialisation import generator_or_fresh, linear
 from latentode.nn.smooth import smooth_activation
 
+SPREAD = 12**0.5  # of first weights, over torch's ±1/sqrt(n_in): a variance of 1 behind a gate of 1/2
+
 
 class ConcatSquashLayer(nn.Module):
     """(W x + b) · sigmoid(w_g t + b_g) + w_h t.
@@ -20,12 +22,15 @@ class ConcatSquashLayer(nn.Module):
     ----------
     n_in, n_out : int
     generator : torch.Generator
-        Source of the first weights.
+        Source of the first weights. They are large enough for bends as sharp as standardised data have.
     """
 
     def __init__(self, n_in: int, n_out: int, generator: torch.Generator) -> None:
         super().__init__()
         self.main = linear(n_in, n_out, generator)
+        with torch.no_grad():
+            self.main.weight.mul_(SPREAD)
+            self.main.bias.mul_(SPREAD)
         time = linear(1, n_out, generator)
         self.gate_weight = nn.Parameter(time.weight.detach()[:, 0].clone())
         self.gate_bias = nn.Parameter(time.bias.detach().clone())
