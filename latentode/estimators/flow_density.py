@@ -43,6 +43,9 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
     standardisation_: Standardisation
     n_features_in_: int
 
+    def _prepare(self, n_rows: int) -> None:  # noqa: B027 - nothing to do for most
+        """Settle what depends on the number of training rows, before the training."""
+
     @abstractmethod
     def _flow_plan(self, n_dims: int) -> dict[str, Any]:
         """What `_build` needs."""
@@ -94,6 +97,7 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         standard = torch.as_tensor(self.standardisation_.apply(rows), dtype=torch.float32)
         weights = torch.as_tensor(weight / weight.mean(), dtype=torch.float32)
         train, validation = ((standard[which], weights[which]) for which in split)
+        self._prepare(len(split.train))
         try:
             self._train(
                 self._flow_plan(rows.shape[1]),
@@ -104,7 +108,7 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
             )
         except SolverError as error:
             raise SolverError(
-                "the flow could not be solved in training: try a smaller lr, or kinetic=0.01; rows that lie on a "
+                "the flow could not be solved in training: try a smaller lr, or larger kinetic and jacobian; rows that lie on a "
                 f"line or repeat exactly have no density to find ({error})"
             ) from error
         return self

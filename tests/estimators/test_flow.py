@@ -141,7 +141,8 @@ def test_no_global_random_state_is_touched(which):
 
 @each_flow
 def test_history_is_in_units_of_the_columns(which):
-    model = small(which, max_epochs=2, lr=1e-8, validation_fraction=0.2).fit(X * 100)
+    penalties = {"kinetic": 0, "jacobian": 0} if which == "continuous" else {}
+    model = small(which, max_epochs=2, lr=1e-8, validation_fraction=0.2, **penalties).fit(X * 100)
     assert {"train_loss", "validation_loss"} <= set(model.history_.columns)
     # nothing was learned at this rate: the loss is that of the model at hand, whose density is of X * 100
     assert model.history_["train_loss"].iloc[-1] == pytest.approx(-model.score(X * 100) / len(X), abs=0.2)
@@ -149,7 +150,7 @@ def test_history_is_in_units_of_the_columns(which):
 
 
 def test_history_counts_evaluations():
-    history = small(kinetic=0.1, jacobian=0.1).fit(X).history_
+    history = small(kinetic=0.1, jacobian=0.1, gradient="discrete_adjoint").fit(X).history_
     counts = {"train_n_evals", "train_n_evals_backward", "validation_n_evals"}
     assert counts | {"train_kinetic", "train_jacobian", "train_nats"} <= set(history.columns)
     assert (history[sorted(counts)] > 0).all(axis=None)
@@ -223,7 +224,7 @@ def test_a_field_of_ones_own():
     assert np.exp(model.score_samples(grid)).sum() * 0.4**2 == pytest.approx(1.0, abs=0.01)
 
 
-@pytest.mark.parametrize("gradient", ["backprop", "adjoint", "reversible"])
+@pytest.mark.parametrize("gradient", ["discrete_adjoint", "adjoint", "reversible"])
 def test_other_gradients_learn_the_same(gradient):
     tolerances = {"rtol": 1e-5, "atol": 1e-5, "max_epochs": 2}
     usual = small(**tolerances).fit(X).history_["train_loss"].to_numpy()
@@ -347,7 +348,7 @@ def test_bad_calls(which, fitted):
         ({"activation": "relu"}, "activation must be one of 'tanh', 'softplus'; got 'relu'"),
         ({"trace": "hutch"}, "trace must be one of"),
         ({"n_probes": 0}, "n_probes must be an int of at least 1; got 0"),
-        ({"kinetic": -1.0}, "kinetic must be a number of at least 0; got -1.0"),
+        ({"kinetic": -1.0}, "kinetic must be a number of at least 0, or 'auto'; got -1.0"),
         ({"depth": 0}, "depth must be an int of at least 1, or None; got 0"),
         (
             {"field": "planar", "depth": 2},
@@ -369,6 +370,15 @@ def test_misspelt_parameters(kind):
         kind(max_epoch=3)
     with pytest.raises(ValueError, match="has no parameter 'max_epoch'"):
         kind().set_params(max_epoch=3)
+
+
+def test_penalties_fade_with_the_rows_unless_given():
+    given = {"max_epochs": 1, "validation_fraction": 0.0}
+    assert small(**given).fit(X).penalties_ == {"kinetic": 0.2, "jacobian": 0.2}
+    many = mixture(2500)
+    assert small(**given).fit(many).penalties_ == {"kinetic": 0.1, "jacobian": 0.1}
+    assert small(field="gated", **given).fit(many).penalties_ == {"kinetic": 0.1, "jacobian": 0.0}
+    assert small(kinetic=0.5, jacobian=0, **given).fit(X).penalties_ == {"kinetic": 0.5, "jacobian": 0.0}
 
 
 def test_depth_reaches_the_field():
