@@ -100,7 +100,8 @@ class ContinuousFlowDensity(FlowDensity):
     model_ : ContinuousFlow
         Between standardised rows (t = 1) and the standard normal base (t = 0).
     history_ : DataFrame
-        `validation_loss` and `train_nats` are mean -log p in nats, in units of X; `train_loss` holds the penalties, too.
+        `validation_loss` and `train_nats` are mean -log p in nats, in units of X; `train_loss` holds the penalties,
+        too, and is the same where there are none.
         `train_n_evals` and `train_n_evals_backward` count evaluations of the field per row.
     penalties_ : dict
         Weights of `kinetic` and `jacobian` as they were used.

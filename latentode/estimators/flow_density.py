@@ -43,7 +43,7 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
     standardisation_: Standardisation
     n_features_in_: int
 
-    def _prepare(self, n_rows: int) -> None:  # noqa: B027 - nothing to do for most
+    def _prepare(self, n_rows: int) -> None:
         """Settle what depends on the number of training rows, before the training."""
 
     @abstractmethod
@@ -108,8 +108,8 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
             )
         except SolverError as error:
             raise SolverError(
-                "the flow could not be solved in training: try a smaller lr, or larger kinetic and jacobian; rows that lie on a "
-                f"line or repeat exactly have no density to find ({error})"
+                "the flow could not be solved in training: try a smaller lr, or larger kinetic and jacobian; rows that "
+                f"lie on a line or repeat exactly have no density to find ({error})"
             ) from error
         return self
 
