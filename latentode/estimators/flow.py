@@ -37,10 +37,8 @@ ANSWERS: dict[str, Any] = {
     "gradient": "discrete_adjoint",
 }
 SOLVING = ("solver", "rtol", "atol", "step_size", "gradient")
-PRIOR_ROWS, LARGEST_PENALTY = (
-    250.0,
-    0.2,
-)  # chosen on two moons, a mixture in the plane and digits in 8 dimensions
+PRIOR_ROWS = 32.0  # per dimension: the penalties that served two moons and digits in 8 dimensions best
+LARGEST_PENALTY = 0.2
 DEPTHS = {"concatsquash": 2, "gated": 1}
 
 
@@ -69,8 +67,8 @@ class ContinuousFlowDensity(FlowDensity):
         Random vectors of Hutchinson's estimate.
     kinetic, jacobian : float or "auto", default "auto"
         Weights of ∫|f|² dt and ∫|∂f/∂z|² dt in the loss (Finlay et al.): straight and even paths, which take fewer
-        evaluations and keep few rows from being learned by heart. "auto" is 250 / (training rows), at most 0.2, as for
-        a prior; 0 for the Jacobian of "gated" and "planar", whose cheap trace it would spoil.
+        evaluations and keep few rows from being learned by heart. "auto" is 32 D / (training rows), at most 0.2, as
+        for a prior; 0 for the Jacobian of "gated" and "planar", whose cheap trace it would spoil.
     solver, rtol, atol, step_size, gradient
         Of training, as in :func:`latentode.solve_ivp`; defaults "dopri5", 1e-3, 1e-3, None and "backprop", the
         fastest for fields of this size; for wide ones in little memory "discrete_adjoint". Time goes from 0 to 1.
@@ -248,8 +246,8 @@ class ContinuousFlowDensity(FlowDensity):
                 "takes none: leave it out"
             )
 
-    def _prepare(self, n_rows: int) -> None:
-        auto = min(PRIOR_ROWS / n_rows, LARGEST_PENALTY)
+    def _prepare(self, n_rows: int, n_dims: int) -> None:
+        auto = min(PRIOR_ROWS * n_dims / n_rows, LARGEST_PENALTY)
         by_formula = isinstance(self.field, str) and FLOW_FIELDS[self.field].trace_has_formula
         chosen = {"kinetic": auto, "jacobian": 0.0 if by_formula else auto}
         given = {"kinetic": self.kinetic, "jacobian": self.jacobian}

@@ -43,8 +43,8 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
     standardisation_: Standardisation
     n_features_in_: int
 
-    def _prepare(self, n_rows: int) -> None:
-        """Settle what depends on the number of training rows, before the training."""
+    def _prepare(self, n_rows: int, n_dims: int) -> None:
+        """Settle what depends on the number of training rows and columns, before the training."""
 
     @abstractmethod
     def _flow_plan(self, n_dims: int) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         standard = torch.as_tensor(self.standardisation_.apply(rows), dtype=torch.float32)
         weights = torch.as_tensor(weight / weight.mean(), dtype=torch.float32)
         train, validation = ((standard[which], weights[which]) for which in split)
-        self._prepare(len(split.train))
+        self._prepare(len(split.train), rows.shape[1])
         try:
             self._train(
                 self._flow_plan(rows.shape[1]),

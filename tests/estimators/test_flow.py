@@ -373,9 +373,9 @@ def test_misspelt_parameters(kind):
 
 
 def test_penalties_fade_with_the_rows_unless_given():
-    given = {"max_epochs": 1, "validation_fraction": 0.0}
+    given = {"max_epochs": 1, "validation_fraction": 0.0, "batch_size": 1000}
     assert small(**given).fit(X).penalties_ == {"kinetic": 0.2, "jacobian": 0.2}
-    many = mixture(2500)
+    many = mixture(640)
     assert small(**given).fit(many).penalties_ == {"kinetic": 0.1, "jacobian": 0.1}
     assert small(field="gated", **given).fit(many).penalties_ == {"kinetic": 0.1, "jacobian": 0.0}
     assert small(kinetic=0.5, jacobian=0, **given).fit(X).penalties_ == {"kinetic": 0.5, "jacobian": 0.0}
