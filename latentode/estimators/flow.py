@@ -37,8 +37,8 @@ ANSWERS: dict[str, Any] = {
     "gradient": "discrete_adjoint",
 }
 SOLVING = ("solver", "rtol", "atol", "step_size", "gradient")
-PRIOR_ROWS = 32.0  # per dimension: the penalties that served two moons and digits in 8 dimensions best
-LARGEST_PENALTY = 0.2
+PRIOR_ROWS = 45.0  # per dimension: the penalty that served two moons and digits in 8 dimensions best
+LARGEST_PENALTY = 0.3
 DEPTHS = {"concatsquash": 2, "gated": 1}
 
 
@@ -65,10 +65,12 @@ class ContinuousFlowDensity(FlowDensity):
         to 10 dimensions, and for "gated" and "planar".
     n_probes : int, default 1
         Random vectors of Hutchinson's estimate.
-    kinetic, jacobian : float or "auto", default "auto"
-        Weights of ∫|f|² dt and ∫|∂f/∂z|² dt in the loss (Finlay et al.): straight and even paths, which take fewer
-        evaluations and keep few rows from being learned by heart. "auto" is 32 D / (training rows), at most 0.2, as
-        for a prior; 0 for the Jacobian of "gated" and "planar", whose cheap trace it would spoil.
+    kinetic : float, default 0.0
+        Weight of ∫|f|² dt in the loss (Finlay et al.): straight paths, which take fewer evaluations; 0.01 is a beginning.
+    jacobian : float or "auto", default "auto"
+        Weight of ∫|∂f/∂z|² dt in the loss (Finlay et al.): even maps, which keep few rows from being learned by heart.
+        "auto" is 45 D / (training rows), at most 0.3, as for a prior; and 0 for "gated" and "planar", whose cheap trace
+        it would spoil.
     solver, rtol, atol, step_size, gradient
         Of training, as in :func:`latentode.solve_ivp`; defaults "dopri5", 1e-3, 1e-3, None and "backprop", the
         fastest for fields of this size; for wide ones in little memory "discrete_adjoint". Time goes from 0 to 1.
@@ -76,7 +78,7 @@ class ContinuousFlowDensity(FlowDensity):
         Default: as many as make about 800 optimiser steps.
     batch_size : int, default 512
         Rows.
-    lr : float, default 0.01
+    lr : float, default 0.02
         Highest learning rate of Adam.
     early_stopping : bool, default True
         Whether to stop after `patience` epochs without a better validation loss.
@@ -101,8 +103,8 @@ class ContinuousFlowDensity(FlowDensity):
         `validation_loss` and `train_nats` are mean -log p in nats, in units of X; `train_loss` holds the penalties,
         too, and is the same where there are none.
         `train_n_evals` and `train_n_evals_backward` count evaluations of the field per row.
-    penalties_ : dict
-        Weights of `kinetic` and `jacobian` as they were used.
+    jacobian_ : float
+        `jacobian` as it was used.
     standardisation_ : Standardisation
         Mean and scale of the training rows.
     best_epoch_, stop_reason_, n_features_in_
@@ -132,12 +134,11 @@ class ContinuousFlowDensity(FlowDensity):
         "activation": (OneOf(SMOOTH_ACTIVATIONS),),
         "trace": (OneOf(TRACES),),
         "n_probes": (Whole(1),),
-        "kinetic": (Number(0), OneOf(["auto"])),
         "jacobian": (Number(0), OneOf(["auto"])),
     }
     _default_steps = 800
 
-    penalties_: dict[str, float]
+    jacobian_: float
 
     @suggests_names
     def __init__(
@@ -149,7 +150,7 @@ class ContinuousFlowDensity(FlowDensity):
         activation: str = "tanh",
         trace: str = "auto",
         n_probes: int = 1,
-        kinetic: float | str = "auto",
+        kinetic: float = 0.0,
         jacobian: float | str = "auto",
         solver: str = "dopri5",
         rtol: float = 1e-3,
@@ -158,7 +159,7 @@ class ContinuousFlowDensity(FlowDensity):
         gradient: str = "backprop",
         max_epochs: int | None = None,
         batch_size: int = 512,
-        lr: float = 1e-2,
+        lr: float = 2e-2,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         patience: int | None = None,
@@ -247,13 +248,11 @@ class ContinuousFlowDensity(FlowDensity):
             )
 
     def _prepare(self, n_rows: int, n_dims: int) -> None:
-        auto = min(PRIOR_ROWS * n_dims / n_rows, LARGEST_PENALTY)
-        by_formula = isinstance(self.field, str) and FLOW_FIELDS[self.field].trace_has_formula
-        chosen = {"kinetic": auto, "jacobian": 0.0 if by_formula else auto}
-        given = {"kinetic": self.kinetic, "jacobian": self.jacobian}
-        self.penalties_ = {
-            name: chosen[name] if isinstance(value, str) else float(value) for name, value in given.items()
-        }
+        if self.jacobian == "auto":
+            by_formula = isinstance(self.field, str) and FLOW_FIELDS[self.field].trace_has_formula
+            self.jacobian_ = 0.0 if by_formula else min(PRIOR_ROWS * n_dims / n_rows, LARGEST_PENALTY)
+        else:
+            self.jacobian_ = float(self.jacobian)
 
     def _flow_plan(self, n_dims: int) -> dict[str, Any]:
         names = ("field", "hidden_dim", "depth", "activation", "trace", "n_probes", *SOLVING)
@@ -271,7 +270,7 @@ class ContinuousFlowDensity(FlowDensity):
 
     def _loss(self, flow: nn.Module, batch: Rows, generator: torch.Generator) -> LossParts:
         assert isinstance(flow, ContinuousFlow)
-        loss = ContinuousFlowLoss(**self.penalties_, log_scale=self.standardisation_.log_scale)
+        loss = ContinuousFlowLoss(self.kinetic, self.jacobian_, self.standardisation_.log_scale)
         x, weight = batch
         return loss(flow, x, weight, generator)
 

@@ -348,7 +348,8 @@ def test_bad_calls(which, fitted):
         ({"activation": "relu"}, "activation must be one of 'tanh', 'softplus'; got 'relu'"),
         ({"trace": "hutch"}, "trace must be one of"),
         ({"n_probes": 0}, "n_probes must be an int of at least 1; got 0"),
-        ({"kinetic": -1.0}, "kinetic must be a number of at least 0, or 'auto'; got -1.0"),
+        ({"kinetic": -1.0}, "kinetic must be a number of at least 0; got -1.0"),
+        ({"jacobian": "some"}, "jacobian must be a number of at least 0, or 'auto'; got 'some'"),
         ({"depth": 0}, "depth must be an int of at least 1, or None; got 0"),
         (
             {"field": "planar", "depth": 2},
@@ -372,13 +373,12 @@ def test_misspelt_parameters(kind):
         kind().set_params(max_epoch=3)
 
 
-def test_penalties_fade_with_the_rows_unless_given():
+def test_the_penalty_fades_with_the_rows_unless_given():
     given = {"max_epochs": 1, "validation_fraction": 0.0, "batch_size": 1000}
-    assert small(**given).fit(X).penalties_ == {"kinetic": 0.2, "jacobian": 0.2}
-    many = mixture(640)
-    assert small(**given).fit(many).penalties_ == {"kinetic": 0.1, "jacobian": 0.1}
-    assert small(field="gated", **given).fit(many).penalties_ == {"kinetic": 0.1, "jacobian": 0.0}
-    assert small(kinetic=0.5, jacobian=0, **given).fit(X).penalties_ == {"kinetic": 0.5, "jacobian": 0.0}
+    assert small(**given).fit(X[:100]).jacobian_ == 0.3
+    assert small(**given).fit(mixture(900)).jacobian_ == pytest.approx(0.1)
+    assert small(field="gated", **given).fit(X).jacobian_ == 0.0
+    assert small(jacobian=0.5, **given).fit(X).jacobian_ == 0.5
 
 
 def test_depth_reaches_the_field():
