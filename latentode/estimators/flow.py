@@ -66,7 +66,7 @@ class ContinuousFlowDensity(FlowDensity):
     n_probes : int, default 1
         Random vectors of Hutchinson's estimate.
     kinetic : float, default 0.0
-        Weight of ∫|f|² dt in the loss (Finlay et al.): straight paths, which take fewer evaluations; 0.01 is a beginning.
+        Weight of ∫|f|² dt in the loss (Finlay et al.): straight paths in fewer evaluations; 0.01 is a beginning.
     jacobian : float or "auto", default "auto"
         Weight of ∫|∂f/∂z|² dt in the loss (Finlay et al.): even maps, which keep few rows from being learned by heart.
         "auto" is 45 D / (training rows), at most 0.3, as for a prior; and 0 for "gated" and "planar", whose cheap trace
