@@ -10,20 +10,24 @@ from latentode.version import __version__ as __version__
 if TYPE_CHECKING:
     from latentode.drop_in import odeint, odeint_adjoint, odeint_event
     from latentode.estimators import (
+        ContinuousFlowDensity,
         LatentODEClassifier,
         LatentODERegressor,
         ODENetClassifier,
         ODENetRegressor,
+        PlanarFlowDensity,
     )
     from latentode.nn.ode_block import ODEBlock
     from latentode.solve import solve_ivp
 
 __all__ = [
+    "ContinuousFlowDensity",
     "LatentODEClassifier",
     "LatentODERegressor",
     "ODEBlock",
     "ODENetClassifier",
     "ODENetRegressor",
+    "PlanarFlowDensity",
     "odeint",
     "odeint_adjoint",
     "odeint_event",
@@ -31,11 +35,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ContinuousFlowDensity": "latentode.estimators",
     "LatentODEClassifier": "latentode.estimators",
     "LatentODERegressor": "latentode.estimators",
     "ODEBlock": "latentode.nn.ode_block",
     "ODENetClassifier": "latentode.estimators",
     "ODENetRegressor": "latentode.estimators",
+    "PlanarFlowDensity": "latentode.estimators",
     "odeint": "latentode.drop_in",
     "odeint_adjoint": "latentode.drop_in",
     "odeint_event": "latentode.drop_in",

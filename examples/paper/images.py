@@ -25,7 +25,7 @@ from latentode import ODENetClassifier
 from latentode.datasets import fetch_mnist
 
 BLOCKS = {"ResNet": "resnet", "RK-Net": "rk", "ODE-Net": "ode"}
-EPOCHS = {"digits": 12, "mnist": 4}  # of five times the images
+EPOCHS = {"digits": 6, "mnist": 3}  # of five times the images
 
 
 class Images(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from latentode.plotting.calibration import plot_calibration
 from latentode.plotting.demo_pictures import channels_picture, long_series_picture, spirals_picture
+from latentode.plotting.density import plot_density_path
 from latentode.plotting.forecast_panels import plot_forecast_panels
 from latentode.plotting.history import plot_history
 from latentode.plotting.plane import plot_plane
@@ -16,6 +17,7 @@ __all__ = [
     "channels_picture",
     "long_series_picture",
     "plot_calibration",
+    "plot_density_path",
     "plot_forecast_panels",
     "plot_history",
     "plot_plane",
