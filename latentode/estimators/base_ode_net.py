@@ -84,7 +84,7 @@ class BaseODENet(ArrayEstimator):
             self.model_(x, tolerance=tolerance)
             return block.n_evals
 
-        return self._in_pieces(count, X, PIECE)
+        return self._answers(count, X)
 
     def trajectories(
         self, X: Any, times: Any = None, *, tolerance: float | None = None
@@ -112,7 +112,7 @@ class BaseODENet(ArrayEstimator):
         """
         X = self._reread(X, tolerance)
         times = np.linspace(0.0, 1.0, 21) if times is None else np.asarray(times, dtype=np.float64)
-        return self._in_pieces(lambda x: self.model_.path(x, times, tolerance=tolerance), X, PIECE)
+        return self._answers(lambda x: self.model_.path(x, times, tolerance=tolerance), X)
 
     def _plan_for(self, X: NDArray[Any], n_outputs: int) -> dict[str, Any]:
         """The plan of the network for inputs (N, D) or (N, C, H, W), but for the scale of its targets."""
@@ -189,10 +189,12 @@ class BaseODENet(ArrayEstimator):
     def _outputs(self, X: Any, tolerance: float | None) -> NDArray[np.float64]:
         """Logits, or targets in their own unit, (n, n_outputs)."""
         X = self._reread(X, tolerance)
+        return self._answers(lambda x: self.model_.target_scale.undo(self.model_(x, tolerance=tolerance)), X)
+
+    def _answers(self, answer: Callable[[Tensor], Tensor], X: NDArray[Any]) -> NDArray[Any]:
+        """`answer` for all of X; the model is left as it was."""
         try:
-            return self._in_pieces(
-                lambda x: self.model_.target_scale.undo(self.model_(x, tolerance=tolerance)), X, PIECE
-            )
+            return self._in_pieces(answer, X, PIECE)
         finally:
             self._forget_counts()
 
@@ -209,8 +211,21 @@ class BaseODENet(ArrayEstimator):
         X = reread_inputs(self, X, self._input_shape)
         return X.reshape(len(X), *with_channels(self._input_shape))
 
-    def _weights(self, sample_weight: Any, X: NDArray[Any]) -> NDArray[np.float64]:
-        return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    def _weights(
+        self, sample_weight: Any, X: NDArray[Any], of_classes: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """Factors of the losses of the rows; those of weight 0 are neither trained on nor validated with.
+
+        Raises
+        ------
+        ValueError
+            Where nothing is left to learn from.
+        """
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weight = weight if of_classes is None else weight * of_classes
+        if not weight.any():
+            raise ValueError("sample_weight, times class_weight, is 0 for every row: nothing is left to learn from")
+        return weight
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

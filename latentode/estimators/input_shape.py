@@ -18,11 +18,13 @@ def read_inputs(estimator: BaseEstimator, X: Any, *, y: Any = "no_validation", *
     Raises
     ------
     ValueError
-        For anything but 2 to 4 axes of numbers.
+        For anything but 2 to 4 axes of numbers, none of them empty.
     """
     shape = _shape_of(X)
     if len(shape) > 4:
         raise ValueError(f"X must be {_FORMS}; got an array of shape {shape}")
+    if len(shape) > 2 and 0 in shape[1:]:
+        raise ValueError(f"X must be {_FORMS}, with at least one pixel; got an array of shape {shape}")
     kind = np.float64 if len(shape) == 2 else np.float32
     return validate_data(estimator, X, y=y, dtype=kind, allow_nd=True, **checks)
 

@@ -172,7 +172,7 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
         y : array (n,)
             Classes: numbers or text.
         sample_weight : array (n,), optional
-            Factors of the losses of the rows, 0 or more.
+            Factors of the losses of the rows, 0 or more; rows of weight 0 are as if they were not there.
 
         Returns
         -------
@@ -193,11 +193,12 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
             raise ValueError(
                 f"y must have at least two classes to tell apart; got one class, {classes.tolist()}"
             )
-        weight = self._weights(sample_weight, X) * compute_sample_weight(self.class_weight, y)
+        weight = self._weights(sample_weight, X, compute_sample_weight(self.class_weight, y))
         self._input_shape = X.shape[1:]
         inputs = X.reshape(len(X), *with_channels(self._input_shape))
+        inputs, codes, weight = (part[weight > 0] for part in (inputs, codes, weight))
         beginning = self._beginning([inputs, codes, weight])
-        split = split_rows(len(X), self.validation_fraction, beginning.rng, codes)
+        split = split_rows(len(inputs), self.validation_fraction, beginning.rng, codes)
         plan = self._plan_for(inputs[split.train], len(classes))
         self._fit_network(plan, inputs, codes, weight, split, beginning, ODENet.classification_loss)
         self.classes_ = classes
@@ -321,7 +322,7 @@ class ODENetRegressor(RegressorMixin, BaseODENet):
         y : array (n,) or (n, k)
             Targets, in any unit.
         sample_weight : array (n,), optional
-            Factors of the losses of the rows, 0 or more.
+            Factors of the losses of the rows, 0 or more; rows of weight 0 are as if they were not there.
 
         Returns
         -------
@@ -339,8 +340,9 @@ class ODENetRegressor(RegressorMixin, BaseODENet):
         self._single = y.ndim == 1
         inputs = X.reshape(len(X), *with_channels(self._input_shape))
         targets = np.asarray(y, dtype=np.float64).reshape(len(X), -1)
+        inputs, targets, weight = (part[weight > 0] for part in (inputs, targets, weight))
         beginning = self._beginning([inputs, targets, weight])
-        split = split_rows(len(X), self.validation_fraction, beginning.rng)
+        split = split_rows(len(inputs), self.validation_fraction, beginning.rng)
         plan = self._plan_for(inputs[split.train], targets.shape[1])
         plan["target_mean"], plan["target_std"] = level_and_spread(targets[split.train])
         self._fit_network(plan, inputs, targets, weight, split, beginning, ODENet.regression_loss)
