@@ -15,7 +15,7 @@ from torch import Tensor
 from latentode.checks import Constraint, Number, OneOf, Whole, check_parameters
 from latentode.estimators.array_estimator import ArrayEstimator, as_rows
 from latentode.estimators.beginning import Beginning
-from latentode.estimators.input_shape import level_and_spread, reread_inputs, with_channels
+from latentode.estimators.input_shape import as_network_inputs, level_and_spread, reread_inputs
 from latentode.estimators.row_batches import Rows
 from latentode.estimators.row_split import RowSplit
 from latentode.gradients import GRADIENTS
@@ -208,8 +208,7 @@ class BaseODENet(ArrayEstimator):
                     "tolerance is for adaptive solvers: this model takes fixed steps or has residual blocks; fit it "
                     "with block='ode' and without step_size="
                 )
-        X = reread_inputs(self, X, self._input_shape)
-        return X.reshape(len(X), *with_channels(self._input_shape))
+        return as_network_inputs(reread_inputs(self, X, self._input_shape))
 
     def _weights(
         self, sample_weight: Any, X: NDArray[Any], of_classes: NDArray[np.float64] | None = None
@@ -224,7 +223,9 @@ class BaseODENet(ArrayEstimator):
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         weight = weight if of_classes is None else weight * of_classes
         if not weight.any():
-            raise ValueError("sample_weight, times class_weight, is 0 for every row: nothing is left to learn from")
+            raise ValueError(
+                "class_weight is 0 for every row of positive weight: nothing is left to learn from"
+            )
         return weight
 
     def __sklearn_tags__(self) -> Tags:

@@ -42,6 +42,10 @@ def reread_inputs(estimator: BaseEstimator, X: Any, shape: tuple[int, ...]) -> N
         For inputs of another shape.
     """
     found = _shape_of(X)
+    if len(shape) == 1 and len(found) > 2:
+        raise ValueError(
+            f"X must be vectors like those of fit, (n, {shape[0]}); got an array of shape {found}"
+        )
     if len(shape) > 1 and found[1:] != shape:
         lone = f": one input is X[None], {(1, *shape)}" if found == shape else ""
         raise ValueError(
@@ -51,9 +55,10 @@ def reread_inputs(estimator: BaseEstimator, X: Any, shape: tuple[int, ...]) -> N
     return validate_data(estimator, X, reset=False, dtype=kind, allow_nd=True)
 
 
-def with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of one input as the network has it: (D,) or (C, H, W)."""
-    return (1, *shape) if len(shape) == 2 else shape
+def as_network_inputs(X: NDArray[Any]) -> NDArray[Any]:
+    """X as the network has it, (n, D) or (n, C, H, W), laid out alike whatever the layout of the caller's array."""
+    one = (1, *X.shape[1:]) if X.ndim == 3 else X.shape[1:]
+    return X.ravel().reshape(len(X), *one)
 
 
 def level_and_spread(X: NDArray[Any]) -> tuple[list[float], list[float]]:

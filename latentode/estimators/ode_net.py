@@ -16,7 +16,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from latentode.estimators.base_ode_net import BaseODENet
-from latentode.estimators.input_shape import level_and_spread, read_inputs, with_channels
+from latentode.estimators.input_shape import as_network_inputs, level_and_spread, read_inputs
 from latentode.estimators.parameters import suggests_names
 from latentode.estimators.row_split import split_rows
 from latentode.models.ode_net import ODENet
@@ -195,7 +195,7 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
             )
         weight = self._weights(sample_weight, X, compute_sample_weight(self.class_weight, y))
         self._input_shape = X.shape[1:]
-        inputs = X.reshape(len(X), *with_channels(self._input_shape))
+        inputs = as_network_inputs(X)
         inputs, codes, weight = (part[weight > 0] for part in (inputs, codes, weight))
         beginning = self._beginning([inputs, codes, weight])
         split = split_rows(len(inputs), self.validation_fraction, beginning.rng, codes)
@@ -338,7 +338,7 @@ class ODENetRegressor(RegressorMixin, BaseODENet):
         weight = self._weights(sample_weight, X)
         self._input_shape = X.shape[1:]
         self._single = y.ndim == 1
-        inputs = X.reshape(len(X), *with_channels(self._input_shape))
+        inputs = as_network_inputs(X)
         targets = np.asarray(y, dtype=np.float64).reshape(len(X), -1)
         inputs, targets, weight = (part[weight > 0] for part in (inputs, targets, weight))
         beginning = self._beginning([inputs, targets, weight])
