@@ -196,7 +196,8 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
         weight = self._weights(sample_weight, X, compute_sample_weight(self.class_weight, y))
         self._input_shape = X.shape[1:]
         inputs = as_network_inputs(X)
-        inputs, codes, weight = (part[weight > 0] for part in (inputs, codes, weight))
+        kept = weight > 0
+        inputs, codes, weight = inputs[kept], codes[kept], weight[kept]
         beginning = self._beginning([inputs, codes, weight])
         split = split_rows(len(inputs), self.validation_fraction, beginning.rng, codes)
         plan = self._plan_for(inputs[split.train], len(classes))
@@ -340,7 +341,8 @@ class ODENetRegressor(RegressorMixin, BaseODENet):
         self._single = y.ndim == 1
         inputs = as_network_inputs(X)
         targets = np.asarray(y, dtype=np.float64).reshape(len(X), -1)
-        inputs, targets, weight = (part[weight > 0] for part in (inputs, targets, weight))
+        kept = weight > 0
+        inputs, targets, weight = inputs[kept], targets[kept], weight[kept]
         beginning = self._beginning([inputs, targets, weight])
         split = split_rows(len(inputs), self.validation_fraction, beginning.rng)
         plan = self._plan_for(inputs[split.train], targets.shape[1])

@@ -175,7 +175,7 @@ class ODEBlock(nn.Module):
         field = self.field if self.takes_time else self._without_time
         if not isinstance(self.field, nn.Module):
             return field, None
-        by_name = dict(self.field.named_parameters())
+        by_name: dict[str, Tensor] = dict(self.field.named_parameters())
         if all(isinstance(tensor, nn.Parameter) for tensor in by_name.values()):
             return field, self.field
         # in `torch.func.functional_call`: they have left the module again when the backward pass asks the field
