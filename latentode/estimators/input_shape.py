@@ -57,8 +57,12 @@ def reread_inputs(estimator: BaseEstimator, X: Any, shape: tuple[int, ...]) -> N
 
 def as_network_inputs(X: NDArray[Any]) -> NDArray[Any]:
     """X as the network has it, (n, D) or (n, C, H, W), laid out alike whatever the layout of the caller's array."""
-    one = (1, *X.shape[1:]) if X.ndim == 3 else X.shape[1:]
-    return X.ravel().reshape(len(X), *one)
+    return X.ravel().reshape(len(X), *with_channels(X.shape[1:]))
+
+
+def with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of one input as the network has it: (D,) or (C, H, W)."""
+    return (1, *shape) if len(shape) == 2 else shape
 
 
 def level_and_spread(X: NDArray[Any]) -> tuple[list[float], list[float]]:

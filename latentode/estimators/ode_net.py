@@ -19,6 +19,7 @@ from latentode.estimators.base_ode_net import BaseODENet
 from latentode.estimators.input_shape import as_network_inputs, level_and_spread, read_inputs
 from latentode.estimators.parameters import suggests_names
 from latentode.estimators.row_split import split_rows
+from latentode.estimators.saved_checks import check_classes
 from latentode.models.ode_net import ODENet
 from latentode.seeding import RandomState
 from latentode.training import Callback
@@ -231,6 +232,15 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
         """Share of right answers; `tolerance` as in `decision_function`."""
         return float(accuracy_score(y, self.predict(X, tolerance=tolerance), sample_weight=sample_weight))
 
+    def _facts(self) -> dict[str, Any]:
+        return {**super()._facts(), "classes": self.classes_}
+
+    def _adopt_facts(self, facts: Mapping[str, Any]) -> None:
+        super()._adopt_facts(facts)
+        self.classes_ = check_classes(facts["classes"])
+        if len(self.classes_) != self._plan["n_outputs"]:
+            raise ValueError("the classes and the outputs differ in number")
+
 
 class ODENetRegressor(RegressorMixin, BaseODENet):
     """Regression on images or vectors by a network whose depth is the time of a differential equation.
@@ -366,6 +376,15 @@ class ODENetRegressor(RegressorMixin, BaseODENet):
     def score(self, X: Any, y: Any, sample_weight: Any = None, *, tolerance: float | None = None) -> float:
         """R² of the predictions; `tolerance` as in `predict`."""
         return float(r2_score(y, self.predict(X, tolerance=tolerance), sample_weight=sample_weight))
+
+    def _facts(self) -> dict[str, Any]:
+        return {**super()._facts(), "single": self._single}
+
+    def _adopt_facts(self, facts: Mapping[str, Any]) -> None:
+        super()._adopt_facts(facts)
+        self._single = facts["single"]
+        if not isinstance(self._single, bool) or (self._single and self._plan["n_outputs"] > 1):
+            raise ValueError("single is not what the outputs say")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -79,6 +79,21 @@ def check_learned(learned: Learned) -> None:
         _check_arrays(learned.arrays, layout)
 
 
+def check_classes(classes: Any) -> NDArray[Any]:
+    """The classes of a file: two or more different ones in increasing order.
+
+    Raises
+    ------
+    ValueError
+    """
+    several = isinstance(classes, np.ndarray) and len(classes) > 1
+    _require(
+        several and bool((classes[:-1] < classes[1:]).all()),
+        "the classes must be two or more, in increasing order",
+    )
+    return classes
+
+
 def _fields(of: Any, names: Mapping[str, Any]) -> dict[str, Any]:
     return {name: getattr(of, name) for name in names}
 
