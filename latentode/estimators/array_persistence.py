@@ -65,6 +65,19 @@ class ArrayPersistence:
             For a label, a name of a feature or a parameter of a type that a file cannot hold.
         OSError
             When the file cannot be written; the model stays as it is and can be saved elsewhere.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> from latentode import ODENetRegressor
+        >>> X = np.linspace(0, 1, 50)[:, None]
+        >>> model = ODENetRegressor(max_epochs=2, random_state=0, verbose=0).fit(X, X[:, 0])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(os.path.join(folder, "model.latentode"))
+        ...     again = ODENetRegressor.load(os.path.join(folder, "model.latentode"))
+        >>> np.array_equal(again.predict(X), model.predict(X))
+        True
         """
         check_is_fitted(self, "model_")
         saved = SavedArrays(

@@ -45,7 +45,8 @@ def check_kind(header: Mapping[str, Any], wanted: str) -> None:
     if kind == wanted:
         return
     if kind in KINDS:
-        raise ValueError(f"it holds a {kind}: load it with {kind}.load")
+        article = "an" if kind[0] in "AEIO" else "a"
+        raise ValueError(f"it holds {article} {kind}: load it with {kind}.load")
     raise ValueError(f"it holds no {wanted}, but {str(kind)[:100]!r}")
 
 
