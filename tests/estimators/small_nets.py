@@ -11,6 +11,7 @@ from latentode import ODENetClassifier, ODENetRegressor
 from latentode.estimators.base_ode_net import BLOCKS as BLOCKS
 
 TINY = {
+    "block": "resnet",  # the fastest, for what is the same with every block
     "hidden_dim": 8,
     "depth": 1,
     "n_blocks": 2,

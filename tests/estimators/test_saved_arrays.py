@@ -46,7 +46,7 @@ def through_file(model: Any, folder: Path, **options: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def fitted() -> ODENetClassifier:
-    return classifier(max_epochs=2).fit(*clouds())
+    return classifier(block="ode", max_epochs=1).fit(*clouds())
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def bad(tmp_path: Path) -> Path:
 @every_block
 def test_a_loaded_classifier_is_the_one_that_was_saved(block, tmp_path):
     X, y = clouds()
-    model = classifier(block=block, max_epochs=2).fit(X, y)
+    model = classifier(block=block, max_epochs=1).fit(X, y)
     back = through_file(model, tmp_path, device="cpu")
     assert_same_model(model.set_params(device="cpu"), back)
     for name in ("predict", "predict_proba", "decision_function", "evaluations"):
@@ -83,7 +83,7 @@ def test_images_too(shape, block, tmp_path):
 def test_a_loaded_regressor_is_the_one_that_was_saved(n_targets, block, tmp_path):
     X, y = line()
     targets = 1e6 + (np.stack([y] * n_targets, axis=1) if n_targets else y)
-    model = regressor(block=block, max_epochs=2).fit(X, targets)
+    model = regressor(block=block, max_epochs=1).fit(X, targets)
     back = through_file(model, tmp_path)
     assert_same_model(model, back)
     assert back.predict(X).shape == targets.shape
@@ -104,7 +104,7 @@ def test_a_loaded_regressor_is_the_one_that_was_saved(n_targets, block, tmp_path
 )
 def test_parameters_come_back(params, tmp_path):
     X, y = clouds()
-    model = classifier(max_epochs=1, **params).fit(X, y)
+    model = classifier(**{"block": "ode", "max_epochs": 1, "batch_size": 48, **params}).fit(X, y)
     back = through_file(model, tmp_path)
     assert back.get_params() == model.get_params()
     np.testing.assert_array_equal(back.predict_proba(X), model.predict_proba(X))
@@ -124,7 +124,7 @@ def test_parameters_come_back(params, tmp_path):
 )
 def test_classes_come_back_in_their_types(names, tmp_path):
     X, y = clouds()
-    model = classifier(block="rk", max_epochs=1).fit(X, np.asarray(names)[y])
+    model = classifier(max_epochs=1).fit(X, np.asarray(names)[y])
     back = through_file(model, tmp_path)
     assert back.classes_.dtype == model.classes_.dtype
     np.testing.assert_array_equal(back.classes_, model.classes_)
@@ -134,7 +134,7 @@ def test_classes_come_back_in_their_types(names, tmp_path):
 def test_names_of_features_come_back(tmp_path):
     X, y = clouds()
     df = pd.DataFrame(X, columns=["a", "b"])
-    back = through_file(classifier(block="rk", max_epochs=1).fit(df, y), tmp_path)
+    back = through_file(classifier(max_epochs=1).fit(df, y), tmp_path)
     assert back.feature_names_in_.tolist() == ["a", "b"]
     with pytest.raises(ValueError, match="feature names should match"):
         back.predict(df[["b", "a"]])
@@ -162,7 +162,9 @@ def test_a_loaded_model_is_used_as_any_other(fitted, tmp_path):
     assert clone(back).get_params() == fitted.get_params()
     assert_same_model(through_file(back, tmp_path), fitted)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(back)).predict(X), fitted.predict(X))
-    assert_same_weights(back.set_params(max_epochs=1).fit(X, y), classifier(max_epochs=1).fit(X, y))
+    assert_same_weights(
+        back.set_params(max_epochs=1).fit(X, y), classifier(block="ode", max_epochs=1).fit(X, y)
+    )
     back.plot_history().figure.clear()
 
 
@@ -208,7 +210,7 @@ class Extended(ODENetRegressor):
 
 def test_a_subclass_loads_as_itself(tmp_path):
     X, y = line()
-    model = Extended(**TINY | {"block": "rk"}).fit(X, y)
+    model = Extended(**TINY).fit(X, y)
     assert type(through_file(model, tmp_path)) is Extended
     assert ODENetRegressor.load(tmp_path / "model.latentode").predict(X).shape == (40,)
 
@@ -456,7 +458,7 @@ def test_a_hostile_header_is_refused(case, good, bad):
 @pytest.mark.parametrize("single", [None, 1, "yes", True], ids=str)
 def test_hostile_facts_of_a_regressor(single, bad):
     X, y = line()
-    regressor(block="rk", max_epochs=1).fit(X, np.stack([y, y], axis=1)).save(bad)
+    regressor(max_epochs=1).fit(X, np.stack([y, y], axis=1)).save(bad)
     tensors, header = storage.read(bad)
     header["facts"]["single"] = single
     storage.write(bad, tensors, header)
@@ -469,7 +471,7 @@ def test_any_change_of_any_value_is_refused_or_leaves_a_model(good, bad):
     rng, refused = random.Random(0), 0
     text = json.dumps(storage.read(good).header)
     places = [path for path in _places(json.loads(text)) if path[0] not in ("metrics", "versions")]
-    for _ in range(150):
+    for _ in range(120):
         tensors, header = storage.read(good)
         *way, last = rng.choice(places)
         at = header
@@ -485,7 +487,7 @@ def test_any_change_of_any_value_is_refused_or_leaves_a_model(good, bad):
         if way[:1] in (["plan"], ["facts"]):
             with contextlib.suppress(ValueError, SolverError), np.errstate(all="ignore"):
                 assert model.predict_proba(clouds().X).shape == (48, 2)
-    assert refused > 75
+    assert refused > 60
 
 
 def test_a_pickle_runs_nothing(bad, tmp_path):

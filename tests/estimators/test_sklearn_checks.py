@@ -8,7 +8,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from latentode import LatentODEClassifier, LatentODERegressor, ODENetClassifier, ODENetRegressor
 
 TINY = {"latent_dim": 2, "hidden_dim": 8, "random_state": 0, "verbose": 0}
-NET = {"hidden_dim": 8, "depth": 1, "lr": 0.05, "batch_size": 32, "random_state": 0, "verbose": 0}
+NET = {"hidden_dim": 8, "depth": 1, "solver": "rk4", "step_size": 1.0, "random_state": 0, "verbose": 0}
 ESTIMATORS = [
     LatentODERegressor(max_epochs=2, solver="rk4", step_size=0.5, **TINY),
     LatentODEClassifier(
@@ -20,8 +20,8 @@ ESTIMATORS = [
         label_weight=10.0,
         **TINY,
     ),
-    ODENetClassifier(max_epochs=15, solver="rk4", **NET),
-    ODENetRegressor(max_epochs=3, solver="rk4", **NET),
+    ODENetClassifier(max_epochs=12, lr=0.1, batch_size=100, **NET),
+    ODENetRegressor(max_epochs=10, lr=0.05, batch_size=32, **NET),
 ]
 ROUNDING = "float32 matrix products of other batches round otherwise, by 1e-7 of the probabilities"
 WEIGHTS = (
