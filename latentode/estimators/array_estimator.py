@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from latentode import plotting
 from latentode.checks import Constraint, check_parameters
+from latentode.estimators.array_persistence import ArrayPersistence
 from latentode.estimators.beginning import Beginning, beginning_of
 from latentode.estimators.fitting import TorchDraws
 from latentode.estimators.parameters import CONSTRAINTS, check_parameter_names, device_of
@@ -26,11 +27,12 @@ from latentode.training.loss_parts import LossParts
 RowsLoss = Callable[[nn.Module, Rows, torch.Generator], LossParts]
 
 
-class ArrayEstimator(BaseEstimator, ABC):
+class ArrayEstimator(ArrayPersistence, BaseEstimator, ABC):
     """An estimator that trains one torch module on rows of arrays.
 
     A subclass says in `_constraints` what its own parameters allow, in `_default_steps` how many optimiser steps
-    `max_epochs=None` aims at, and in `_build` how its module is made from a plan of plain values.
+    `max_epochs=None` aims at, and in `_build` how its module is made from a plan of plain values; and what its files
+    need besides, as `ArrayPersistence` tells.
 
     Attributes
     ----------

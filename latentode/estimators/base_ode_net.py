@@ -12,12 +12,14 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import Tensor
 
-from latentode.checks import Constraint, Number, OneOf, Whole, check_parameters
+from latentode.checks import Constraint, Number, OneOf, That, Whole, check_parameters
 from latentode.estimators.array_estimator import ArrayEstimator, as_rows
 from latentode.estimators.beginning import Beginning
-from latentode.estimators.input_shape import level_and_spread, reread_inputs, with_channels
+from latentode.estimators.input_shape import as_network_inputs, level_and_spread, reread_inputs, with_channels
+from latentode.estimators.parameters import CONSTRAINTS
 from latentode.estimators.row_batches import Rows
 from latentode.estimators.row_split import RowSplit
+from latentode.estimators.saved_checks import check_layers
 from latentode.gradients import GRADIENTS
 from latentode.models.ode_net import ODENet
 from latentode.nn.mlp import ACTIVATIONS
@@ -30,6 +32,35 @@ VECTOR_AUGMENT = 5  # features that vectors get beside their own
 PIECE = 256  # rows that are answered at a time
 TOLERANCE = (Number(0, open_low=True),)
 _NONE = OneOf([None])
+
+
+_LEVELS = That(
+    lambda value: isinstance(value, list) and all(map(Number().allows, value)), "a list of finite numbers"
+)
+_SPREADS = That(
+    lambda value: isinstance(value, list) and all(map(Number(0, open_low=True).allows, value)),
+    "a list of positive numbers",
+)
+PLAN: dict[str, tuple[Constraint, ...]] = {
+    "shape": (That(lambda value: _is_shape(value) and len(value) in (1, 3), "the shape of an input"),),
+    "n_outputs": (Whole(1),),
+    "block": (OneOf(BLOCKS),),
+    **{
+        name: CONSTRAINTS[name]
+        for name in ("hidden_dim", "depth", "activation", "solver", "gradient", "step_size")
+    },
+    "n_blocks": (Whole(1),),
+    "augment_dim": (Whole(0),),
+    "tolerance": TOLERANCE,
+    "mean": (_LEVELS,),
+    "std": (_SPREADS,),
+    "target_mean": (_LEVELS,),
+    "target_std": (_SPREADS,),
+}
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and all(map(Whole(1).allows, value))
 
 
 class BaseODENet(ArrayEstimator):
@@ -45,6 +76,7 @@ class BaseODENet(ArrayEstimator):
         "activation": (OneOf(ACTIVATIONS),),
     }
     _default_steps: ClassVar[int] = 1500
+    _plan_constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]] = PLAN
 
     block: str
     hidden_dim: int
@@ -60,6 +92,7 @@ class BaseODENet(ArrayEstimator):
 
     model_: ODENet
     n_features_in_: int
+    _input_shape: tuple[int, ...]
 
     @staticmethod
     def _build(plan: Mapping[str, Any], generator: torch.Generator) -> ODENet:
@@ -84,7 +117,7 @@ class BaseODENet(ArrayEstimator):
             self.model_(x, tolerance=tolerance)
             return block.n_evals
 
-        return self._in_pieces(count, X, PIECE)
+        return self._answers(count, X)
 
     def trajectories(
         self, X: Any, times: Any = None, *, tolerance: float | None = None
@@ -112,7 +145,7 @@ class BaseODENet(ArrayEstimator):
         """
         X = self._reread(X, tolerance)
         times = np.linspace(0.0, 1.0, 21) if times is None else np.asarray(times, dtype=np.float64)
-        return self._in_pieces(lambda x: self.model_.path(x, times, tolerance=tolerance), X, PIECE)
+        return self._answers(lambda x: self.model_.path(x, times, tolerance=tolerance), X)
 
     def _plan_for(self, X: NDArray[Any], n_outputs: int) -> dict[str, Any]:
         """The plan of the network for inputs (N, D) or (N, C, H, W), but for the scale of its targets."""
@@ -181,6 +214,29 @@ class BaseODENet(ArrayEstimator):
         super()._adopt(plan, model)
         self._forget_counts()
 
+    @classmethod
+    def _check_plan(cls, plan: Mapping[str, Any]) -> None:
+        if not len(plan["mean"]) == len(plan["std"]) == plan["shape"][0]:
+            raise ValueError("inputs and their scales differ in number")
+        if not len(plan["target_mean"]) == len(plan["target_std"]) == plan["n_outputs"]:
+            raise ValueError("outputs and their scales differ in number")
+        check_layers(plan["depth"] * (plan["n_blocks"] if plan["block"] == "resnet" else 1))
+        fixed = plan["block"] == "rk" or SOLVERS[plan["solver"]].error_order is None
+        if fixed and plan["step_size"] is None:
+            raise ValueError("fixed steps have no step_size")
+
+    def _facts(self) -> dict[str, Any]:
+        return {**super()._facts(), "input_shape": list(self._input_shape)}
+
+    def _adopt_facts(self, facts: Mapping[str, Any]) -> None:
+        super()._adopt_facts(facts)
+        shape = facts["input_shape"]
+        if not _is_shape(shape) or len(shape) > 3 or shape[0] != self.n_features_in_:
+            raise ValueError("input_shape is no shape of an input")
+        self._input_shape = tuple(shape)
+        if with_channels(self._input_shape) != tuple(self._plan["shape"]):
+            raise ValueError("input_shape is not the one of the plan")
+
     def _forget_counts(self) -> None:
         """The counts of the last batch, which are no part of what was learned."""
         if isinstance(self.model_.block, ODEBlock):
@@ -189,10 +245,12 @@ class BaseODENet(ArrayEstimator):
     def _outputs(self, X: Any, tolerance: float | None) -> NDArray[np.float64]:
         """Logits, or targets in their own unit, (n, n_outputs)."""
         X = self._reread(X, tolerance)
+        return self._answers(lambda x: self.model_.target_scale.undo(self.model_(x, tolerance=tolerance)), X)
+
+    def _answers(self, answer: Callable[[Tensor], Tensor], X: NDArray[Any]) -> NDArray[Any]:
+        """`answer` for all of X; the model is left as it was."""
         try:
-            return self._in_pieces(
-                lambda x: self.model_.target_scale.undo(self.model_(x, tolerance=tolerance)), X, PIECE
-            )
+            return self._in_pieces(answer, X, PIECE)
         finally:
             self._forget_counts()
 
@@ -206,11 +264,25 @@ class BaseODENet(ArrayEstimator):
                     "tolerance is for adaptive solvers: this model takes fixed steps or has residual blocks; fit it "
                     "with block='ode' and without step_size="
                 )
-        X = reread_inputs(self, X, self._input_shape)
-        return X.reshape(len(X), *with_channels(self._input_shape))
+        return as_network_inputs(reread_inputs(self, X, self._input_shape))
 
-    def _weights(self, sample_weight: Any, X: NDArray[Any]) -> NDArray[np.float64]:
-        return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    def _weights(
+        self, sample_weight: Any, X: NDArray[Any], of_classes: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """Factors of the losses of the rows; those of weight 0 are neither trained on nor validated with.
+
+        Raises
+        ------
+        ValueError
+            Where nothing is left to learn from.
+        """
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weight = weight if of_classes is None else weight * of_classes
+        if not weight.any():
+            raise ValueError(
+                "class_weight is 0 for every row of positive weight: nothing is left to learn from"
+            )
+        return weight
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

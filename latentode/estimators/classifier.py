@@ -27,6 +27,7 @@ from latentode.estimators.forecaster import Prediction
 from latentode.estimators.learned import Learned
 from latentode.estimators.parameters import CONSTRAINTS, suggests_names
 from latentode.estimators.readouts import POSTERIOR_SAMPLES, shared_noise
+from latentode.estimators.saved_checks import check_classes
 from latentode.exceptions import DataError
 from latentode.models.classifier import ClassifyingLatentODE
 from latentode.models.latent_ode import LatentODE
@@ -407,12 +408,4 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
 
 
 def _classes(readout: Mapping[str, Any]) -> NDArray[Any]:
-    """The classes of a file, two or more different ones in increasing order."""
-    classes = from_plain(readout["classes"])
-    if (
-        not isinstance(classes, np.ndarray)
-        or len(classes) < 2
-        or not bool((classes[:-1] < classes[1:]).all())
-    ):
-        raise ValueError("the classes must be two or more, in increasing order")
-    return classes
+    return check_classes(from_plain(readout["classes"]))

@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from latentode.checks import Number, OneOf, That, Whole
+from latentode.checks import Constraint, Number, OneOf, That, Whole, check_parameters
 from latentode.estimators.flow_density import FlowDensity
 from latentode.estimators.flow_picture import FlowFrames, frame_box
-from latentode.estimators.parameters import suggests_names
+from latentode.estimators.parameters import CONSTRAINTS, suggests_names
 from latentode.estimators.row_batches import Rows
+from latentode.estimators.saved_checks import check_layers
 from latentode.models.continuous_flow import TRACES, ContinuousFlow
 from latentode.models.flow_loss import ContinuousFlowLoss
 from latentode.models.solve_options import SolveOptions
@@ -40,6 +41,19 @@ SOLVING = ("solver", "rtol", "atol", "step_size", "gradient")
 PRIOR_ROWS = 45.0  # per dimension: the penalty that served two moons and digits in 8 dimensions best
 LARGEST_PENALTY = 0.3
 DEPTHS = {"concatsquash": 2, "gated": 1}
+OWN_CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
+    "field": (OneOf(FLOW_FIELDS), That(lambda value: isinstance(value, nn.Module), "an nn.Module f(t, z)")),
+    "depth": (Whole(1), OneOf([None])),
+    "activation": (OneOf(SMOOTH_ACTIVATIONS),),
+    "trace": (OneOf(TRACES),),
+    "n_probes": (Whole(1),),
+    "jacobian": (Number(0), OneOf(["auto"])),
+}
+PLAN: dict[str, tuple[Constraint, ...]] = {
+    "n_dims": (Whole(1),),
+    **{name: OWN_CONSTRAINTS[name] for name in ("field", "depth", "activation", "trace", "n_probes")},
+    **{name: CONSTRAINTS[name] for name in ("hidden_dim", *SOLVING)},
+}
 
 
 class ContinuousFlowDensity(FlowDensity):
@@ -125,17 +139,9 @@ class ContinuousFlowDensity(FlowDensity):
     ((3,), (4, 2))
     """
 
-    _constraints = {  # noqa: RUF012 - ArrayEstimator's ClassVar
-        "field": (
-            OneOf(FLOW_FIELDS),
-            That(lambda value: isinstance(value, nn.Module), "an nn.Module f(t, z)"),
-        ),
-        "depth": (Whole(1), OneOf([None])),
-        "activation": (OneOf(SMOOTH_ACTIVATIONS),),
-        "trace": (OneOf(TRACES),),
-        "n_probes": (Whole(1),),
-        "jacobian": (Number(0), OneOf(["auto"])),
-    }
+    _constraints = OWN_CONSTRAINTS
+    _plan_constraints = PLAN
+    _own_parts = ("field",)
     _default_steps = 800
 
     jacobian_: float
@@ -257,6 +263,18 @@ class ContinuousFlowDensity(FlowDensity):
     def _flow_plan(self, n_dims: int) -> dict[str, Any]:
         names = ("field", "hidden_dim", "depth", "activation", "trace", "n_probes", *SOLVING)
         return {"n_dims": n_dims} | {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def _check_plan(cls, plan: Mapping[str, Any]) -> None:
+        check_layers(plan["depth"] or 1)
+
+    def _facts(self) -> dict[str, Any]:
+        return {**super()._facts(), "jacobian": self.jacobian_}
+
+    def _adopt_facts(self, facts: Mapping[str, Any]) -> None:
+        super()._adopt_facts(facts)
+        self.jacobian_ = facts["jacobian"]
+        check_parameters("facts", {"jacobian": self.jacobian_}, {"jacobian": (Number(0),)})
 
     @staticmethod
     def _build(plan: Mapping[str, Any], generator: torch.Generator) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -62,6 +63,16 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
     @abstractmethod
     def _row_cost(self) -> int:
         """Numbers per row in the widest array of an answer."""
+
+    def _facts(self) -> dict[str, Any]:
+        standard = self.standardisation_
+        return {**super()._facts(), "mean": standard.mean, "scale": standard.scale}
+
+    def _adopt_facts(self, facts: Mapping[str, Any]) -> None:
+        super()._adopt_facts(facts)
+        if self.n_features_in_ != self._plan["n_dims"]:
+            raise ValueError("n_features_in is not the number of dimensions of the plan")
+        self.standardisation_ = Standardisation.checked(facts["mean"], facts["scale"], self.n_features_in_)
 
     def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Learn the density of rows.

@@ -18,11 +18,13 @@ def read_inputs(estimator: BaseEstimator, X: Any, *, y: Any = "no_validation", *
     Raises
     ------
     ValueError
-        For anything but 2 to 4 axes of numbers.
+        For anything but 2 to 4 axes of numbers, none of them empty.
     """
     shape = _shape_of(X)
     if len(shape) > 4:
         raise ValueError(f"X must be {_FORMS}; got an array of shape {shape}")
+    if len(shape) > 2 and 0 in shape[1:]:
+        raise ValueError(f"X must be {_FORMS}, with at least one pixel; got an array of shape {shape}")
     kind = np.float64 if len(shape) == 2 else np.float32
     return validate_data(estimator, X, y=y, dtype=kind, allow_nd=True, **checks)
 
@@ -40,6 +42,10 @@ def reread_inputs(estimator: BaseEstimator, X: Any, shape: tuple[int, ...]) -> N
         For inputs of another shape.
     """
     found = _shape_of(X)
+    if len(shape) == 1 and len(found) > 2:
+        raise ValueError(
+            f"X must be vectors like those of fit, (n, {shape[0]}); got an array of shape {found}"
+        )
     if len(shape) > 1 and found[1:] != shape:
         lone = f": one input is X[None], {(1, *shape)}" if found == shape else ""
         raise ValueError(
@@ -47,6 +53,11 @@ def reread_inputs(estimator: BaseEstimator, X: Any, shape: tuple[int, ...]) -> N
         )
     kind = np.float64 if len(shape) == 1 else np.float32
     return validate_data(estimator, X, reset=False, dtype=kind, allow_nd=True)
+
+
+def as_network_inputs(X: NDArray[Any]) -> NDArray[Any]:
+    """X as the network has it, (n, D) or (n, C, H, W), laid out alike whatever the layout of the caller's array."""
+    return X.ravel().reshape(len(X), *with_channels(X.shape[1:]))
 
 
 def with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -16,9 +16,10 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from latentode.estimators.base_ode_net import BaseODENet
-from latentode.estimators.input_shape import level_and_spread, read_inputs, with_channels
+from latentode.estimators.input_shape import as_network_inputs, level_and_spread, read_inputs
 from latentode.estimators.parameters import suggests_names
 from latentode.estimators.row_split import split_rows
+from latentode.estimators.saved_checks import check_classes
 from latentode.models.ode_net import ODENet
 from latentode.seeding import RandomState
 from latentode.training import Callback
@@ -172,7 +173,7 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
         y : array (n,)
             Classes: numbers or text.
         sample_weight : array (n,), optional
-            Factors of the losses of the rows, 0 or more.
+            Factors of the losses of the rows, 0 or more; rows of weight 0 are as if they were not there.
 
         Returns
         -------
@@ -193,11 +194,13 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
             raise ValueError(
                 f"y must have at least two classes to tell apart; got one class, {classes.tolist()}"
             )
-        weight = self._weights(sample_weight, X) * compute_sample_weight(self.class_weight, y)
+        weight = self._weights(sample_weight, X, compute_sample_weight(self.class_weight, y))
         self._input_shape = X.shape[1:]
-        inputs = X.reshape(len(X), *with_channels(self._input_shape))
+        inputs = as_network_inputs(X)
+        kept = weight > 0
+        inputs, codes, weight = inputs[kept], codes[kept], weight[kept]
         beginning = self._beginning([inputs, codes, weight])
-        split = split_rows(len(X), self.validation_fraction, beginning.rng, codes)
+        split = split_rows(len(inputs), self.validation_fraction, beginning.rng, codes)
         plan = self._plan_for(inputs[split.train], len(classes))
         self._fit_network(plan, inputs, codes, weight, split, beginning, ODENet.classification_loss)
         self.classes_ = classes
@@ -228,6 +231,15 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
     def score(self, X: Any, y: Any, sample_weight: Any = None, *, tolerance: float | None = None) -> float:
         """Share of right answers; `tolerance` as in `decision_function`."""
         return float(accuracy_score(y, self.predict(X, tolerance=tolerance), sample_weight=sample_weight))
+
+    def _facts(self) -> dict[str, Any]:
+        return {**super()._facts(), "classes": self.classes_}
+
+    def _adopt_facts(self, facts: Mapping[str, Any]) -> None:
+        super()._adopt_facts(facts)
+        self.classes_ = check_classes(facts["classes"])
+        if len(self.classes_) != self._plan["n_outputs"]:
+            raise ValueError("the classes and the outputs differ in number")
 
 
 class ODENetRegressor(RegressorMixin, BaseODENet):
@@ -321,7 +333,7 @@ class ODENetRegressor(RegressorMixin, BaseODENet):
         y : array (n,) or (n, k)
             Targets, in any unit.
         sample_weight : array (n,), optional
-            Factors of the losses of the rows, 0 or more.
+            Factors of the losses of the rows, 0 or more; rows of weight 0 are as if they were not there.
 
         Returns
         -------
@@ -337,10 +349,12 @@ class ODENetRegressor(RegressorMixin, BaseODENet):
         weight = self._weights(sample_weight, X)
         self._input_shape = X.shape[1:]
         self._single = y.ndim == 1
-        inputs = X.reshape(len(X), *with_channels(self._input_shape))
+        inputs = as_network_inputs(X)
         targets = np.asarray(y, dtype=np.float64).reshape(len(X), -1)
+        kept = weight > 0
+        inputs, targets, weight = inputs[kept], targets[kept], weight[kept]
         beginning = self._beginning([inputs, targets, weight])
-        split = split_rows(len(X), self.validation_fraction, beginning.rng)
+        split = split_rows(len(inputs), self.validation_fraction, beginning.rng)
         plan = self._plan_for(inputs[split.train], targets.shape[1])
         plan["target_mean"], plan["target_std"] = level_and_spread(targets[split.train])
         self._fit_network(plan, inputs, targets, weight, split, beginning, ODENet.regression_loss)
@@ -362,6 +376,15 @@ class ODENetRegressor(RegressorMixin, BaseODENet):
     def score(self, X: Any, y: Any, sample_weight: Any = None, *, tolerance: float | None = None) -> float:
         """R² of the predictions; `tolerance` as in `predict`."""
         return float(r2_score(y, self.predict(X, tolerance=tolerance), sample_weight=sample_weight))
+
+    def _facts(self) -> dict[str, Any]:
+        return {**super()._facts(), "single": self._single}
+
+    def _adopt_facts(self, facts: Mapping[str, Any]) -> None:
+        super()._adopt_facts(facts)
+        self._single = facts["single"]
+        if not isinstance(self._single, bool) or (self._single and self._plan["n_outputs"] > 1):
+            raise ValueError("single is not what the outputs say")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -12,6 +12,7 @@ from latentode.checks import Whole
 from latentode.estimators.flow_density import FlowDensity
 from latentode.estimators.parameters import suggests_names
 from latentode.estimators.row_batches import Rows
+from latentode.estimators.saved_checks import check_layers
 from latentode.models.flow_loss import flow_loss
 from latentode.models.planar_flow import PlanarFlow
 from latentode.models.transported import Transported
@@ -77,6 +78,7 @@ class PlanarFlowDensity(FlowDensity):
     """
 
     _constraints = {"n_layers": (Whole(1),)}  # noqa: RUF012 - ArrayEstimator's ClassVar
+    _plan_constraints = {"n_dims": (Whole(1),), "n_layers": (Whole(1),)}  # noqa: RUF012
     _default_steps = 3000
 
     @suggests_names
@@ -111,6 +113,10 @@ class PlanarFlowDensity(FlowDensity):
 
     def _flow_plan(self, n_dims: int) -> dict[str, Any]:
         return {"n_dims": n_dims, "n_layers": self.n_layers}
+
+    @classmethod
+    def _check_plan(cls, plan: Mapping[str, Any]) -> None:
+        check_layers(plan["n_layers"])
 
     @staticmethod
     def _build(plan: Mapping[str, Any], generator: torch.Generator) -> nn.Module:

@@ -79,6 +79,21 @@ def check_learned(learned: Learned) -> None:
         _check_arrays(learned.arrays, layout)
 
 
+def check_classes(classes: Any) -> NDArray[Any]:
+    """The classes of a file: two or more different ones in increasing order.
+
+    Raises
+    ------
+    ValueError
+    """
+    several = isinstance(classes, np.ndarray) and len(classes) > 1
+    _require(
+        several and bool((classes[:-1] < classes[1:]).all()),
+        "the classes must be two or more, in increasing order",
+    )
+    return classes
+
+
 def _fields(of: Any, names: Mapping[str, Any]) -> dict[str, Any]:
     return {name: getattr(of, name) for name in names}
 
@@ -118,7 +133,7 @@ def _check_clock(clock: Clock) -> None:
 def _check_blueprint(blueprint: Blueprint, learned: Learned) -> None:
     check_parameters("blueprint", _fields(blueprint, _BLUEPRINT), _BLUEPRINT)
     check_parameters("options", blueprint.options.arguments(), _OPTIONS)
-    _require(blueprint.depth <= MOST_LAYERS, f"a depth of more than {MOST_LAYERS:,} cannot be loaded")
+    check_layers(blueprint.depth)
     _require(
         blueprint.backwards == (learned.anchor == "start"), "anchor and direction of the encoder disagree"
     )
@@ -186,3 +201,13 @@ def _check_arrays(arrays: OneSeries | SeriesPerRow, layout: TableLayout) -> None
     """Arrays whose columns are those of the layout."""
     _require(Whole(1).allows(arrays.n_features), "arrays have no columns")
     _require(arrays.columns == (layout.target_cols, layout.control_cols), "arrays differ from the columns")
+
+
+def check_layers(n_layers: int) -> None:
+    """Refuse a network of so many layers that building it takes long before its weights can be compared.
+
+    Raises
+    ------
+    ValueError
+    """
+    _require(n_layers <= MOST_LAYERS, f"more than {MOST_LAYERS:,} layers cannot be loaded")

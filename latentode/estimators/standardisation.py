@@ -35,6 +35,24 @@ class Standardisation:
             )
         return cls(mean, scale)
 
+    @classmethod
+    def checked(cls, mean: object, scale: object, n_columns: int) -> Standardisation:
+        """From the numbers of a file.
+
+        Raises
+        ------
+        ValueError
+            For anything that `of` never gives.
+        """
+        for part in (mean, scale):
+            if not (isinstance(part, np.ndarray) and part.shape == (n_columns,) and part.dtype == np.float64):
+                raise ValueError(f"mean and scale must be {n_columns} numbers each")
+        assert isinstance(mean, np.ndarray)
+        assert isinstance(scale, np.ndarray)
+        if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
+            raise ValueError("mean and scale must be finite, and scale positive")
+        return cls(mean, scale)
+
     def apply(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         return (X - self.mean) / self.scale
 

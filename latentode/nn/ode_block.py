@@ -8,11 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from latentode.checks import Constraint, Number, OneOf, Whole, check_parameters
+from latentode.gradients import GRADIENTS
 from latentode.nn.augment import Augment
 from latentode.solve import solve_ivp
+from latentode.solvers import SOLVERS
 
 MIXES_ROWS = (nn.modules.batchnorm._BatchNorm,)
 DRAWS = (nn.modules.dropout._DropoutNd, nn.RReLU)
+_POSITIVE = (Number(0, open_low=True),)
+ALLOWED: dict[str, tuple[Constraint, ...]] = {
+    "takes_time": (OneOf([True, False]),),
+    "end_time": _POSITIVE,
+    "solver": (OneOf(SOLVERS),),
+    "rtol": _POSITIVE,
+    "atol": _POSITIVE,
+    "step_size": (*_POSITIVE, OneOf([None])),
+    "gradient": (OneOf(GRADIENTS),),
+    "max_steps": (Whole(1),),
+}
 
 
 class ODEBlock(nn.Module):
@@ -92,8 +106,17 @@ class ODEBlock(nn.Module):
         max_steps: int = 10_000,
     ) -> None:
         super().__init__()
-        if not end_time > 0:
-            raise ValueError(f"end_time must be positive; got {end_time!r}")
+        given = {
+            "takes_time": takes_time,
+            "end_time": end_time,
+            "solver": solver,
+            "rtol": rtol,
+            "atol": atol,
+            "step_size": step_size,
+            "gradient": gradient,
+            "max_steps": max_steps,
+        }
+        check_parameters("ODEBlock", given, ALLOWED)
         _check_rows_apart(field)
         self.field = field
         self.takes_time = takes_time
@@ -124,8 +147,9 @@ class ODEBlock(nn.Module):
 
     def path(self, y: Tensor, times: Any, *, tolerance: float | None = None) -> Tensor:
         """The states (N, T, *state) at `times` (T,), which may lie anywhere, of a start y at time 0."""
+        field, params = self._field_and_parameters()
         solution = solve_ivp(
-            self.field if self.takes_time else self._without_time,
+            field,
             self.augment(y),
             times,
             t0=0.0,
@@ -134,7 +158,7 @@ class ODEBlock(nn.Module):
             atol=self.atol if tolerance is None else tolerance,
             step_size=self.step_size,
             gradient=self.gradient,
-            params=self.field if isinstance(self.field, nn.Module) else None,
+            params=params,
             max_steps=self.max_steps,
         )
         self.n_evals = solution.stats["n_evals"]
@@ -145,6 +169,22 @@ class ODEBlock(nn.Module):
         """The options, for printing."""
         names = ("end_time", "solver", "rtol", "atol", "step_size", "gradient")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+
+    def _field_and_parameters(self) -> tuple[Callable[[Tensor, Tensor], Tensor], Any]:
+        """The field as a solver calls it, and the tensors that gradients reach."""
+        field = self.field if self.takes_time else self._without_time
+        if not isinstance(self.field, nn.Module):
+            return field, None
+        by_name: dict[str, Tensor] = dict(self.field.named_parameters())
+        if all(isinstance(tensor, nn.Parameter) for tensor in by_name.values()):
+            return field, self.field
+        # in `torch.func.functional_call`: they have left the module again when the backward pass asks the field
+        own, takes_time = self.field, self.takes_time
+
+        def with_them(t: Tensor, y: Tensor) -> Tensor:
+            return torch.func.functional_call(own, by_name, (t, y) if takes_time else (y,))
+
+        return with_them, tuple(by_name.values())
 
     def _without_time(self, t: Tensor, y: Tensor) -> Tensor:
         return self.field(y)
