@@ -47,7 +47,12 @@ def test_nothing_is_left_to_fill_in():
 @pytest.fixture
 def short_training(monkeypatch):
     """The examples as written, with one epoch in place of all."""
-    for estimator in (latentode.LatentODERegressor, latentode.LatentODEClassifier):
+    for estimator in (
+        latentode.LatentODERegressor,
+        latentode.LatentODEClassifier,
+        latentode.ODENetClassifier,
+        latentode.ContinuousFlowDensity,
+    ):
 
         def fit_one_epoch(self, df, y=None, fit=estimator.fit):
             return fit(self.set_params(max_epochs=1, verbose=0), df, y)

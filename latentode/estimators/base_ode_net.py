@@ -141,10 +141,14 @@ class BaseODENet(ArrayEstimator):
         Raises
         ------
         ValueError
-            With `block="resnet"`, which has no time.
+            With `block="resnet"`, which has no time, and for times outside of [0, 1].
         """
         X = self._reread(X, tolerance)
         times = np.linspace(0.0, 1.0, 21) if times is None else np.asarray(times, dtype=np.float64)
+        if times.ndim != 1 or not ((times >= 0) & (times <= 1)).all():
+            raise ValueError(
+                f"times must be a sequence of numbers between 0, where the block begins, and 1, where it ends; got {times}"
+            )
         return self._answers(lambda x: self.model_.path(x, times, tolerance=tolerance), X)
 
     def _plan_for(self, X: NDArray[Any], n_outputs: int) -> dict[str, Any]:

@@ -733,3 +733,10 @@ def test_an_unfitted_model_says_so(make):
             getattr(make(), name)(clouds().X)
     with pytest.raises(NotFittedError):
         make().plot_history()
+
+
+@pytest.mark.parametrize("times", [[-0.1, 1.0], [0.0, 1.5], 0.5, [np.nan]], ids=str)
+def test_paths_have_times_from_0_to_1(times):
+    X, y = clouds()
+    with pytest.raises(ValueError, match="times must be a sequence of numbers between 0"):
+        classifier(max_epochs=1).fit(X, y).trajectories(X, times)
