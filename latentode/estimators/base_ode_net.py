@@ -147,7 +147,7 @@ class BaseODENet(ArrayEstimator):
         times = np.linspace(0.0, 1.0, 21) if times is None else np.asarray(times, dtype=np.float64)
         if times.ndim != 1 or not ((times >= 0) & (times <= 1)).all():
             raise ValueError(
-                f"times must be a sequence of numbers between 0, the beginning of the block, and 1, its end; got {times}"
+                f"times must be a sequence of numbers from 0, the beginning of the block, to 1, its end; got {times}"
             )
         return self._answers(lambda x: self.model_.path(x, times, tolerance=tolerance), X)
 

@@ -738,5 +738,5 @@ def test_an_unfitted_model_says_so(make):
 @pytest.mark.parametrize("times", [[-0.1, 1.0], [0.0, 1.5], 0.5, [np.nan]], ids=str)
 def test_paths_have_times_from_0_to_1(times):
     X, y = clouds()
-    with pytest.raises(ValueError, match="times must be a sequence of numbers between 0"):
+    with pytest.raises(ValueError, match="times must be a sequence of numbers from 0"):
         classifier(max_epochs=1).fit(X, y).trajectories(X, times)
