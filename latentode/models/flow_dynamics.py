@@ -94,7 +94,12 @@ class WatchedColumns:
     def first_step(
         self, method: Method, field: Field, t: Tensor, y: Tensor, slope: Tensor, span: Tensor
     ) -> tuple[Tensor, Tensor]:
-        return self.controller.first_step(method, field, t, y, slope, span)
+        rest = y[:, self.n :]  # where it stands has no say in how the watched columns change
+
+        def watched(t: Tensor, seen: Tensor) -> Tensor:
+            return field(t, torch.cat([seen, rest], dim=1))[:, : self.n]
+
+        return self.controller.first_step(method, watched, t, y[:, : self.n], slope[:, : self.n], span)
 
     def error_ratio(self, y: Tensor, step: StepResult) -> Tensor:
         assert step.error is not None

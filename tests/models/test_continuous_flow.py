@@ -193,13 +193,47 @@ def test_energies_of_a_linear_field(backwards):
             )
 
 
-def test_energies_cost_no_steps():
+@pytest.mark.parametrize("trace", ["exact", "hutchinson"])
+def test_energies_cost_no_steps(trace):
+    """The very same steps, the first one included."""
     flow, x = stirred_flow("concatsquash", options=SolveOptions(rtol=1e-5, atol=1e-5)), rows()
-    plain = flow.travel(x, (1.0, 0.0))
-    both = flow.travel(x, (1.0, 0.0), kinetic=True, jacobian=True)
-    # the first step is found from the whole state: it may differ, and with it one step
-    assert (both.n_evals - plain.n_evals).abs().max() <= 6
-    torch.testing.assert_close(both.log_det, plain.log_det, rtol=0, atol=1e-4)
+    plain, both = (
+        flow.travel(x, (1.0, 0.0), trace=trace, generator=generator(), kinetic=asked, jacobian=asked)
+        for asked in (False, True)
+    )
+    assert torch.equal(both.n_evals, plain.n_evals)
+    torch.testing.assert_close(both.points, plain.points, rtol=0, atol=1e-12)
+    torch.testing.assert_close(both.log_det, plain.log_det, rtol=0, atol=1e-12)
+
+
+class Trembling(nn.Module):
+    """Far points that tremble within their tolerance, with a kinetic energy that many steps would have to follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strength = nn.Parameter(torch.tensor(10.0, dtype=torch.float64))
+
+    def forward(self, t, z):
+        return (self.strength * torch.cos(20 * t)).to(z)[:, None].expand_as(z)
+
+
+@pytest.mark.parametrize("gradient", ["discrete_adjoint", "backprop"])
+def test_a_trembling_energy_is_not_waited_for(gradient):
+    flow = ContinuousFlow(Trembling(), 3, options=SolveOptions(rtol=1e-3, atol=1e-3, gradient=gradient))
+    plain, watched = (flow.travel(1e4 + rows(), (1.0, 0.0), kinetic=asked) for asked in (False, True))
+    assert torch.equal(watched.n_evals, plain.n_evals)
+    assert (plain.n_evals < 20).all()
+
+
+def test_where_probes_are_found_costs_no_steps():
+    """Signs estimate the trace of a diagonal field exactly: the same state, but for a column that never changes."""
+    diagonal = torch.diag(torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64))
+    flow = ContinuousFlow(Linear(diagonal), 3, options=SolveOptions(rtol=1e-5, atol=1e-5))
+    exact, estimated = (
+        flow.travel(rows(), (1.0, 0.0), trace=trace, generator=generator())
+        for trace in ("exact", "hutchinson")
+    )
+    assert torch.equal(estimated.n_evals, exact.n_evals)
 
 
 def test_a_wild_energy_is_not_waited_for():
