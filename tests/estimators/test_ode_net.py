@@ -720,12 +720,6 @@ def test_residual_blocks_have_no_trajectories():
         model.trajectories(clouds().X)
 
 
-@pytest.mark.parametrize("times", [[0.5, np.inf], [[0.1, 0.2]], "now"], ids=str)
-def test_times_that_are_refused(times, fitted):
-    with pytest.raises(ValueError, match=r"t_eval must|could not convert"):
-        fitted.trajectories(clouds().X, times=times)
-
-
 @every_kind
 def test_an_unfitted_model_says_so(make):
     for name in ("predict", "evaluations", "trajectories"):
@@ -735,8 +729,9 @@ def test_an_unfitted_model_says_so(make):
         make().plot_history()
 
 
-@pytest.mark.parametrize("times", [[-0.1, 1.0], [0.0, 1.5], 0.5, [np.nan]], ids=str)
-def test_paths_have_times_from_0_to_1(times):
-    X, y = clouds()
-    with pytest.raises(ValueError, match="times must be a sequence of numbers from 0"):
-        classifier(max_epochs=1).fit(X, y).trajectories(X, times)
+@pytest.mark.parametrize(
+    "times", [[-0.1, 1.0], [0.0, 1.5], 0.5, [np.nan], [0.5, np.inf], [[0.1, 0.2]], "now"], ids=str
+)
+def test_paths_have_times_from_0_to_1(times, fitted):
+    with pytest.raises(ValueError, match=r"times must be a sequence of numbers from 0|could not convert"):
+        fitted.trajectories(clouds().X, times)
