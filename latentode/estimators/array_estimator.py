@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from latentode.estimators.beginning import Beginning, beginning_of
 from latentode.estimators.fitting import TorchDraws
 from latentode.estimators.parameters import CONSTRAINTS, check_parameter_names, device_of
 from latentode.estimators.row_batches import FixedRows, Rows, ShuffledRows
+from latentode.nn.initialisation import single_precision
 from latentode.seeding import torch_generator
 from latentode.training import BestWeights, Callback, EarlyStopping, History, ProgressBar, Trainer
 from latentode.training.loss_parts import LossParts
@@ -107,7 +109,8 @@ class ArrayEstimator(ArrayPersistence, BaseEstimator, ABC):
         beginning : Beginning
         """
         rng, device = beginning.rng, device_of(self.device)
-        model = self._build(plan, torch_generator(rng)).to(device)
+        with single_precision():
+            model = self._build(plan, torch_generator(rng)).to(device)
         batches = ShuffledRows(train, self.batch_size, rng)
         draws, seed = torch_generator(rng), int(rng.integers(2**62))
         fixed = None if validation is None else FixedRows(validation, self.batch_size, seed)
@@ -162,5 +165,5 @@ def _pieces(X: NDArray[Any], n_rows: int) -> Iterator[Tensor]:
 
 
 def as_rows(array: NDArray[Any]) -> Tensor:
-    """An array as a tensor, which shares its memory where that can be written to."""
-    return torch.as_tensor(array if array.flags.writeable else array.copy())
+    """An array as a tensor, which shares its memory where that lies in order and can be written to."""
+    return torch.as_tensor(np.require(array, requirements=("C", "W")))

@@ -19,6 +19,7 @@ from latentode.estimators.saved_file import KINDS, check_kind, malformed
 from latentode.estimators.saved_model import same_plain, upgraded
 from latentode.estimators.saved_training import HISTORY, SavedTraining
 from latentode.estimators.saved_weights import check_weights, load_weights, own_modules, stored_weights
+from latentode.nn.initialisation import single_precision
 from latentode.storage import Stored
 
 if TYPE_CHECKING:
@@ -157,10 +158,11 @@ class ArrayPersistence:
     ) -> None:
         plan = {**saved.plan, **{name: module for name, module in own.items() if saved.plan[name] is None}}
         weights: dict[str, Tensor] = {n: t for n, t in stored.tensors.items() if not n.startswith(HISTORY)}
-        with torch.device("meta"):  # the shapes, without memory: the file may claim any
+        with single_precision(), torch.device("meta"):  # the shapes, without memory: the file may claim any
             expected = self._build(plan, torch.Generator(device="cpu"))  # type: ignore[attr-defined]
         check_weights(expected, weights, list(own))
-        model = self._build(plan, torch.Generator())  # type: ignore[attr-defined]
+        with single_precision():
+            model = self._build(plan, torch.Generator())  # type: ignore[attr-defined]
         load_weights(model, weights)
         self._adopt(plan, model.to(device))  # type: ignore[attr-defined]
         self._adopt_facts(saved.facts)

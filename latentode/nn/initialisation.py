@@ -6,6 +6,9 @@ estimator with a `random_state` gives the same numbers whatever else its caller 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +18,17 @@ from latentode.seeding import numpy_generator, torch_generator
 def generator_or_fresh(generator: torch.Generator | None) -> torch.Generator:
     """The generator itself, or for None one seeded from the operating system's entropy."""
     return torch_generator(numpy_generator(None)) if generator is None else generator
+
+
+@contextmanager
+def single_precision() -> Iterator[None]:
+    """What is made inside has float32 weights, whatever the caller's default is."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
