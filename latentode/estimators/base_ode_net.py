@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import Tags
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from latentode.checks import Constraint, Number, OneOf, That, Whole, check_parameters
@@ -269,24 +269,6 @@ class BaseODENet(ArrayEstimator):
                     "with block='ode' and without step_size="
                 )
         return as_network_inputs(reread_inputs(self, X, self._input_shape))
-
-    def _weights(
-        self, sample_weight: Any, X: NDArray[Any], of_classes: NDArray[np.float64] | None = None
-    ) -> NDArray[np.float64]:
-        """Factors of the losses of the rows; those of weight 0 are neither trained on nor validated with.
-
-        Raises
-        ------
-        ValueError
-            Where nothing is left to learn from.
-        """
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        weight = weight if of_classes is None else weight * of_classes
-        if not weight.any():
-            raise ValueError(
-                "class_weight is 0 for every row of positive weight: nothing is left to learn from"
-            )
-        return weight
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

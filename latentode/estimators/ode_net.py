@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import Tags
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight
 
 from latentode.estimators.base_ode_net import BaseODENet
 from latentode.estimators.input_shape import as_network_inputs, level_and_spread, read_inputs
@@ -189,15 +190,20 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
         self._check_parameters()
         X, y = read_inputs(self, X, y=y)
         check_classification_targets(y)
+        given = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        self._input_shape = X.shape[1:]
+        inputs, y, given = as_network_inputs(X)[given > 0], y[given > 0], given[given > 0]
         classes, codes = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(
                 f"y must have at least two classes to tell apart; got one class, {classes.tolist()}"
             )
-        weight = self._weights(sample_weight, X, compute_sample_weight(self.class_weight, y))
-        self._input_shape = X.shape[1:]
-        inputs = as_network_inputs(X)
+        weight = given * compute_sample_weight(self.class_weight, y)
         kept = weight > 0
+        if not kept.any():
+            raise ValueError(
+                "class_weight is 0 for every row of positive weight: nothing is left to learn from"
+            )
         inputs, codes, weight = inputs[kept], codes[kept], weight[kept]
         beginning = self._beginning([inputs, codes, weight])
         split = split_rows(len(inputs), self.validation_fraction, beginning.rng, codes)
@@ -346,7 +352,7 @@ class ODENetRegressor(RegressorMixin, BaseODENet):
         """
         self._check_parameters()
         X, y = read_inputs(self, X, y=y, y_numeric=True, multi_output=True)
-        weight = self._weights(sample_weight, X)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         self._input_shape = X.shape[1:]
         self._single = y.ndim == 1
         inputs = as_network_inputs(X)

@@ -275,6 +275,18 @@ def test_rows_of_weight_0_are_as_if_they_were_not_there(make):
     )
 
 
+def test_classes_of_weight_0_are_as_if_they_were_not_there():
+    """Neither among the classes nor in their balance."""
+    X, y = clouds()
+    more_X, more_y = np.concatenate([X, X[:20]]), np.concatenate([y, np.repeat([1, 2], 10)])
+    weight = np.repeat([1.0, 0.0], [48, 20])
+    one = classifier(class_weight="balanced").fit(more_X, more_y, sample_weight=weight)
+    assert one.classes_.tolist() == [0, 1]
+    assert_same_weights(one, classifier(class_weight="balanced").fit(X, y))
+    with pytest.raises(ValueError, match=r"got one class, \[0\]"):
+        classifier().fit(X, y, sample_weight=1.0 - y)
+
+
 @every_kind
 def test_a_weight_of_1_is_none(make):
     X, y = clouds()
@@ -655,7 +667,7 @@ def test_classes_without_any_weight_are_refused():
     with pytest.raises(
         ValueError, match="class_weight is 0 for every row of positive weight: nothing is left"
     ):
-        classifier(class_weight={0: 1.0, 1: 0.0}).fit(np.eye(4), [0, 1, 0, 1], sample_weight=[0, 1, 0, 1])
+        classifier(class_weight={0: 0.0, 1: 0.0}).fit(np.eye(4), [0, 1, 0, 1])
 
 
 @pytest.mark.parametrize(
