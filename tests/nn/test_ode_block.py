@@ -234,6 +234,15 @@ def test_a_tolerance_is_for_one_call():
     assert (block.rtol, block.atol) == (1e-6, 1e-7)
 
 
+@pytest.mark.parametrize("own", [{"rtol": 1e-8}, {"atol": 1e-8}], ids=str)
+def test_a_tolerance_is_both_the_relative_and_the_absolute_one(own):
+    y = randn(6, 2)
+    together = ODEBlock(Turning(), rtol=1e-2, atol=1e-2)
+    alone = ODEBlock(Turning(), **{"rtol": 1e-2, "atol": 1e-2, **own})
+    assert torch.equal(alone(y, tolerance=1e-2), together(y))
+    assert torch.equal(alone.n_evals, together.n_evals)
+
+
 @every_gradient
 def test_evaluations_are_counted_forwards_and_backwards(gradient):
     """A field that counts the rows it is asked for gives the same sums."""
