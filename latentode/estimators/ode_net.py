@@ -60,8 +60,8 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
     step_size : float or None, default None
         Fixed steps of this size. None: adaptive steps, and 0.5 for `block="rk"` and for solvers that cannot adapt.
     gradient : str or None, default None
-        A name in `latentode.gradients.GRADIENTS` for `block="ode"`. None: "discrete_adjoint", which keeps one state per
-        step; "adjoint" and "reversible" keep a memory that does not grow with the evaluations. The others are
+        A name in `latentode.gradients.GRADIENTS` for `block="ode"`. None: "discrete_adjoint", which keeps a few states
+        per step; "adjoint" and "reversible" keep a memory that does not grow with the evaluations. The others are
         differentiated by backprop.
     class_weight : "balanced", mapping from class to weight, or None, default None
         As in scikit-learn.
