@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from latentode.checks import Constraint, Number, OneOf, That, Whole, check_parameters
@@ -112,15 +112,15 @@ class ContinuousFlowDensity(FlowDensity):
     Attributes
     ----------
     model_ : ContinuousFlow
-        Between standardised rows (t = 1) and the standard normal base (t = 0).
+        Between white rows (t = 1) and the standard normal base (t = 0).
     history_ : DataFrame
         `validation_loss` and `train_nats` are mean -log p in nats, in units of X; `train_loss` holds the penalties,
         too, and is the same where there are none.
         `train_n_evals` and `train_n_evals_backward` count evaluations of the field per row.
     jacobian_ : float
         `jacobian` as it was used.
-    standardisation_ : Standardisation
-        Mean and scale of the training rows.
+    whitening_ : Whitening
+        Mean, scale and correlation of the training rows.
     best_epoch_, stop_reason_, n_features_in_
         As the names say.
 
@@ -203,6 +203,8 @@ class ContinuousFlowDensity(FlowDensity):
     def plot_flow(self, X: ArrayLike | None = None, times: int | Iterable[float] = 5) -> Any:
         """Draw the density over the flow's time, from the base (t = 0) to the data (t = 1), for D = 2.
 
+        All in units of X: the base is the normal distribution with the mean and covariance of the training rows.
+
         Parameters
         ----------
         X : array-like (N, 2), optional
@@ -226,22 +228,24 @@ class ContinuousFlowDensity(FlowDensity):
                 "draw a scatter of sample() instead"
             )
         moments = _moments(times)
-        rows = None if X is None else self._standard(X)
+        rows = (
+            self.sample(500, random_state=0)
+            if X is None
+            else validate_data(self, X, dtype=np.float64, reset=False)
+        )
         flow = copy.deepcopy(self.model_).double()
         assert isinstance(flow, ContinuousFlow)
-        frames = FlowFrames(flow, moments)
+        frames = FlowFrames(flow, self.whitening_, moments)
+        box = frame_box(rows, self.whitening_)
         with torch.no_grad():
-            dots = None if rows is None else frames.carried(torch.as_tensor(rows, device=self._device))
-            seen = self._standard(self.sample(500, random_state=0)) if rows is None else rows
-            box = frame_box(seen)
             densities = frames.densities(box, self._device)
-        standard = self.standardisation_
-        corners = standard.undo(box)
+            dots = None if X is None else frames.carried(rows, self._device)
         return plot_density_path(
             moments,
-            densities / np.exp(standard.log_scale),
-            extent=(corners[0, 0], corners[1, 0], corners[0, 1], corners[1, 1]),
-            points=None if dots is None else [standard.undo(some) for some in dots],
+            densities,
+            extent=(box[0, 0], box[1, 0], box[0, 1], box[1, 1]),
+            points=dots,
+            names=getattr(self, "feature_names_in_", ("", "")),
         )
 
     def _check_parameters(self) -> None:
@@ -288,7 +292,7 @@ class ContinuousFlowDensity(FlowDensity):
 
     def _loss(self, flow: nn.Module, batch: Rows, generator: torch.Generator) -> LossParts:
         assert isinstance(flow, ContinuousFlow)
-        loss = ContinuousFlowLoss(self.kinetic, self.jacobian_, self.standardisation_.log_scale)
+        loss = ContinuousFlowLoss(self.kinetic, self.jacobian_, self.whitening_.log_scale)
         x, weight = batch
         return loss(flow, x, weight, generator)
 

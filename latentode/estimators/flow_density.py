@@ -14,10 +14,11 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, Transfor
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from latentode.checks import Whole
 from latentode.estimators.array_estimator import ArrayEstimator
 from latentode.estimators.row_batches import Rows
 from latentode.estimators.row_split import split_rows
-from latentode.estimators.standardisation import Standardisation
+from latentode.estimators.whitening import Whitening
 from latentode.exceptions import SolverError
 from latentode.models.continuous_flow import standard_normal_log_density
 from latentode.models.transported import Transported
@@ -32,8 +33,8 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
     Attributes
     ----------
-    standardisation_ : Standardisation
-        Mean and spread of the training rows; the flow leads from standardised rows to the base.
+    whitening_ : Whitening
+        Mean, spread and correlation of the training rows; the flow leads from white rows to the base.
     n_features_in_ : int
         D.
     """
@@ -41,7 +42,7 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
     validation_fraction: float
     random_state: RandomState
 
-    standardisation_: Standardisation
+    whitening_: Whitening
     n_features_in_: int
 
     def _prepare(self, n_rows: int, n_dims: int) -> None:
@@ -53,7 +54,7 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
     @abstractmethod
     def _loss(self, flow: nn.Module, batch: Rows, generator: torch.Generator) -> LossParts:
-        """The loss of a batch (standardised rows, weights), in units of X."""
+        """The loss of a batch (white rows, weights), in units of X."""
 
     @abstractmethod
     def _transport(self, flow: nn.Module, points: Tensor, *, to_base: bool) -> Transported:
@@ -65,14 +66,17 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         """Numbers per row in the widest array of an answer."""
 
     def _facts(self) -> dict[str, Any]:
-        standard = self.standardisation_
-        return {**super()._facts(), "mean": standard.mean, "scale": standard.scale}
+        parts = ("mean", "scale", "root")
+        return {
+            **super()._facts(),
+            **{name: getattr(self.whitening_, name).ravel().tolist() for name in parts},
+        }
 
     def _adopt_facts(self, facts: Mapping[str, Any]) -> None:
         super()._adopt_facts(facts)
         if self.n_features_in_ != self._plan["n_dims"]:
             raise ValueError("n_features_in is not the number of dimensions of the plan")
-        self.standardisation_ = Standardisation.checked(facts["mean"], facts["scale"], self.n_features_in_)
+        self.whitening_ = Whitening.checked(facts["mean"], facts["scale"], facts["root"], self.n_features_in_)
 
     def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Learn the density of rows.
@@ -80,7 +84,7 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         Parameters
         ----------
         X : array-like (N, D)
-            Numbers without NaN, in any units: every column is standardised by the training rows inside.
+            Numbers without NaN, in any units: they are made white by the training rows inside.
         y : ignored
         sample_weight : array-like (N,), optional
             Non-negative weights; a row of weight 0 is left out.
@@ -92,7 +96,8 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         Raises
         ------
         ValueError
-            For fewer than two rows, NaN or infinite numbers, constant columns, and parameters out of range.
+            For fewer than two rows, NaN or infinite numbers, columns that are constant or combinations of
+            others, and parameters out of range.
         SolverError
             When the differential equation could not be solved even after three restarts of the training.
         """
@@ -104,10 +109,10 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         if len(rows) < 2:
             raise ValueError(f"at least 2 rows need a positive sample_weight; got {len(rows)}")
         split = split_rows(len(rows), self.validation_fraction, beginning.rng)
-        self.standardisation_ = Standardisation.of(rows[split.train], weight[split.train])
-        standard = torch.as_tensor(self.standardisation_.apply(rows), dtype=torch.float32)
+        self.whitening_ = Whitening.of(rows[split.train], weight[split.train])
+        white = torch.as_tensor(self.whitening_.apply(rows), dtype=torch.float32)
         weights = torch.as_tensor(weight / weight.mean(), dtype=torch.float32)
-        train, validation = ((standard[which], weights[which]) for which in split)
+        train, validation = ((white[which], weights[which]) for which in split)
         self._prepare(len(split.train), rows.shape[1])
         try:
             self._train(
@@ -135,7 +140,7 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         -------
         array (N,)
         """
-        return self._answer(self._standard(X), self._log_density) - self.standardisation_.log_scale
+        return self._answer(self._white(X), self._log_density) - self.whitening_.log_scale
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
         """Total log density of the rows, in nats, as `KernelDensity.score`.
@@ -157,6 +162,7 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         Parameters
         ----------
         n_samples : int, default 1
+            0 or more.
         random_state : int, numpy Generator or RandomState, or None
             None draws other rows in every call.
 
@@ -165,8 +171,8 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         array (n_samples, D)
         """
         check_is_fitted(self, "model_")
-        if not (isinstance(n_samples, (int, np.integer)) and n_samples >= 1):
-            raise ValueError(f"n_samples must be an int of at least 1; got {n_samples!r}")
+        if not Whole(0).allows(n_samples):
+            raise ValueError(f"n_samples must be an int of at least 0; got {n_samples!r}")
         base = numpy_generator(random_state).standard_normal((n_samples, self.n_features_in_))
         return self._from_base(base)
 
@@ -181,7 +187,7 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         -------
         array (N, D)
         """
-        return self._answer(self._standard(X), lambda flow, x: self._transport(flow, x, to_base=True).points)
+        return self._answer(self._white(X), lambda flow, x: self._transport(flow, x, to_base=True).points)
 
     def inverse_transform(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Carry points of the base back: `inverse_transform(transform(X))` is X.
@@ -206,16 +212,16 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
     def _n_features_out(self) -> int:
         return self.n_features_in_
 
-    def _standard(self, X: ArrayLike) -> NDArray[np.float64]:
+    def _white(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self, "model_")
-        return self.standardisation_.apply(validate_data(self, X, dtype=np.float64, reset=False))
+        return self.whitening_.apply(validate_data(self, X, dtype=np.float64, reset=False))
 
     def _log_density(self, flow: nn.Module, x: Tensor) -> Tensor:
         z, log_det = self._transport(flow, x, to_base=True)
         return standard_normal_log_density(z) + log_det
 
     def _from_base(self, base: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self.standardisation_.undo(
+        return self.whitening_.undo(
             self._answer(base, lambda flow, z: self._transport(flow, z, to_base=False).points)
         )
 

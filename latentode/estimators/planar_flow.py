@@ -55,11 +55,11 @@ class PlanarFlowDensity(FlowDensity):
     Attributes
     ----------
     model_ : PlanarFlow
-        Between standardised rows and the standard normal base.
+        Between white rows and the standard normal base.
     history_ : DataFrame
         `train_loss` and `validation_loss` are mean -log p in nats, in units of X.
-    standardisation_ : Standardisation
-        Mean and scale of the training rows.
+    whitening_ : Whitening
+        Mean, scale and correlation of the training rows.
     best_epoch_, stop_reason_, n_features_in_
         As the names say.
 
@@ -125,7 +125,7 @@ class PlanarFlowDensity(FlowDensity):
     def _loss(self, flow: nn.Module, batch: Rows, generator: torch.Generator) -> LossParts:
         assert isinstance(flow, PlanarFlow)
         x, weight = batch
-        return flow_loss(flow, x, weight, self.standardisation_.log_scale)
+        return flow_loss(flow, x, weight, self.whitening_.log_scale)
 
     def _transport(self, flow: nn.Module, points: Tensor, *, to_base: bool) -> Transported:
         assert isinstance(flow, PlanarFlow)

@@ -58,7 +58,7 @@ class ContinuousFlowLoss:
         )
         log_density = standard_normal_log_density(path.points[:, -1]) + path.log_det[:, -1]
         nats = _mean(self.log_scale - log_density, weight)
-        total, parts = nats, dict[str, Any]()
+        total, parts = nats, dict[str, Any](nats=nats) if flow.training else {}
         for name, energy, factor in (
             ("kinetic", path.kinetic, self.kinetic),
             ("jacobian", path.jacobian, self.jacobian),
@@ -66,8 +66,6 @@ class ContinuousFlowLoss:
             if energy is not None:
                 parts[name] = _mean(energy, weight)
                 total = total + factor * parts[name]
-        if parts:
-            parts["nats"] = nats
         parts["n_evals"] = MeanLater(path.n_evals)
         if flow.training:
             parts["n_evals_backward"] = MeanLater(path.n_evals_backward)

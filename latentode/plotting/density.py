@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from latentode.plotting.style import FONT_SIZE, QUIET, TITLE_SIZE, TRUTH, marker_size
 
 PANEL = 2.4  # inches
+MOST_PANELS = 6  # in a row
+DOTS = 0.4  # opacity
 BRIGHTEST = 0.995  # quantile of a frame's density that is drawn in the darkest colour
 
 
@@ -21,8 +23,9 @@ def plot_density_path(
     *,
     extent: tuple[float, float, float, float],
     points: Sequence[ArrayLike] | None = None,
+    names: Sequence[str] = ("", ""),
 ) -> NDArray[Any]:
-    """Draw a density at several times of a flow, one panel each, in a row.
+    """Draw a density at several times of a flow, one panel each, at most six in a row.
 
     Every panel has a scale of colours of its own: what changes is the shape.
 
@@ -35,6 +38,8 @@ def plot_density_path(
         The box.
     points : sequence of T arrays (N, 2), optional
         Dots, at each time.
+    names : (str, str)
+        Of the axes.
 
     Returns
     -------
@@ -51,8 +56,15 @@ def plot_density_path(
             f"densities must have shape (T, G, H) with T = {len(times)} times, at least 1; got {frames.shape}"
         )
     height = PANEL * np.clip((extent[3] - extent[2]) / (extent[1] - extent[0]), 0.5, 1.5)
-    figure = plt.figure(figsize=(PANEL * len(times) + 0.3, height + 0.5), layout="constrained")
-    axes = figure.subplots(1, len(times), sharex=True, sharey=True, squeeze=False)[0]
+    width = min(len(times), MOST_PANELS)
+    depth = -(-len(times) // width)
+    figure = plt.figure(figsize=(PANEL * width + 0.3, (height + 0.5) * depth), layout="constrained")
+    panels = figure.subplots(depth, width, sharex=True, sharey=True, squeeze=False)
+    figure.supxlabel(names[0], fontsize=FONT_SIZE)
+    figure.supylabel(names[1], fontsize=FONT_SIZE)
+    for spare in panels.flat[len(times) :]:
+        spare.set_axis_off()
+    axes = panels.flat[: len(times)]
     for place, (ax, t, frame) in enumerate(zip(axes, times, frames)):
         ax.imshow(
             frame,
@@ -66,9 +78,9 @@ def plot_density_path(
         )
         if points is not None:
             x, y = np.asarray(points[place], dtype=float).T
-            ax.plot(x, y, ".", color=TRUTH, alpha=0.5, markersize=marker_size(len(x)))
+            ax.plot(x, y, ".", color=TRUTH, alpha=DOTS, markersize=marker_size(len(x)), markeredgewidth=0)
         ax.set(xlim=extent[:2], ylim=extent[2:])
-        ax.set_title(f"t = {t:.3g}", fontsize=TITLE_SIZE, loc="left")
+        ax.set_title(f"t = {t:.2g}", fontsize=TITLE_SIZE, loc="left")
         ax.tick_params(labelsize=FONT_SIZE - 1, color=QUIET)
         ax.spines[:].set_color(QUIET)
     return np.asarray(axes)

@@ -18,7 +18,7 @@ from small_flows import FLOWS, mixture, small
 from torch import nn
 
 from latentode import ContinuousFlowDensity, PlanarFlowDensity
-from latentode.estimators.standardisation import Standardisation
+from latentode.estimators.whitening import Whitening
 from latentode.nn.flow_fields import FLOW_FIELDS
 
 X = mixture(300)
@@ -161,7 +161,7 @@ def test_penalties_calm_the_flow():
     free, calm = (
         small(max_epochs=6, lr=0.03, kinetic=weight, jacobian=weight).fit(X) for weight in (0.0, 3.0)
     )
-    rows = torch.as_tensor(free._standard(X), dtype=torch.float32)
+    rows = torch.as_tensor(free._white(X), dtype=torch.float32)
     energies = [
         float(model.model_.travel(rows, (1.0, 0.0), kinetic=True).kinetic.detach().mean())
         for model in (free, calm)
@@ -189,13 +189,16 @@ def test_weights_move_the_density(which):
     assert gain[left].mean() > 0.1 > -0.1 > gain[~left].mean()
 
 
-def test_standardisation_by_weights_is_that_of_repeated_rows():
+def test_whitening_by_weights_is_that_of_repeated_rows():
     weight = np.random.default_rng(0).integers(0, 3, 300)
-    weighted = Standardisation.of(X, weight.astype(float))
+    weighted = Whitening.of(X, weight.astype(float))
     repeated = np.repeat(X, weight, axis=0)
     np.testing.assert_allclose(weighted.mean, repeated.mean(0), rtol=1e-12)
     np.testing.assert_allclose(weighted.scale, repeated.std(0), rtol=1e-12)
-    assert weighted.log_scale == pytest.approx(np.log(repeated.std(0)).sum())
+    half_log_det = np.linalg.slogdet(np.cov(repeated.T, bias=True))[1] / 2
+    assert weighted.log_scale == pytest.approx(
+        half_log_det, abs=1e-4
+    )  # drawn by (2 / 300)² towards no correlation
 
 
 @pytest.mark.parametrize("field", FLOW_FIELDS)
@@ -328,8 +331,10 @@ def test_bad_calls(which, fitted):
     model = fitted[which]
     with pytest.raises(ValueError, match="X has 3 features, but"):
         model.score_samples(np.zeros((2, 3)))
-    with pytest.raises(ValueError, match="n_samples must be an int of at least 1; got 0"):
-        model.sample(0)
+    for wrong in (-1, 1.5, True):
+        with pytest.raises(ValueError, match=f"n_samples must be an int of at least 0; got {wrong}"):
+            model.sample(wrong)
+    assert model.sample(0).shape == (0, 2)
     with pytest.raises(ValueError, match=r"Z must have shape \(N, 2\); got \(2, 3\)"):
         model.inverse_transform(np.zeros((2, 3)))
     with pytest.raises(ValueError, match="Z must be finite"):

@@ -56,7 +56,7 @@ def test_rows_are_carried_along(model):
     axes = model.plot_flow(X[:50], times=[1.0, 0.0])
     data, base = (ax.lines[0].get_xydata() for ax in axes)
     np.testing.assert_allclose((data - SHIFT) / SCALE, (X[:50] - SHIFT) / SCALE, atol=1e-9)
-    expected = model.standardisation_.undo(model.transform(X[:50]))
+    expected = model.whitening_.undo(model.transform(X[:50]))
     np.testing.assert_allclose((base - SHIFT) / SCALE, (expected - SHIFT) / SCALE, atol=0.02)
 
 

@@ -51,8 +51,8 @@ def test_a_flow_is_scaled_by_its_training_rows_and_their_weights(which, drawn):
     train = drawn[0].train
     mean = np.average(ROWS[train], axis=0, weights=weight[train])
     spread = np.average((ROWS[train] - mean) ** 2, axis=0, weights=weight[train]) ** 0.5
-    np.testing.assert_allclose(model.standardisation_.mean, mean, rtol=1e-13)
-    np.testing.assert_allclose(model.standardisation_.scale, spread, rtol=1e-13)
+    np.testing.assert_allclose(model.whitening_.mean, mean, rtol=1e-13)
+    np.testing.assert_allclose(model.whitening_.scale, spread, rtol=1e-13)
 
 
 def assert_scale(scale, rows, rounding):
