@@ -127,10 +127,18 @@ class ODENet(nn.Module):
             self.head = nn.Sequential(group_norm(size), nn.ReLU(), PixelMean(), to_outputs)
 
     def forward(self, x: Tensor, *, tolerance: float | None = None) -> Tensor:
-        """Logits, or scaled targets, (N, n_outputs) of inputs (N, *shape), in float32."""
+        """Logits, or scaled targets, (N, n_outputs) of inputs (N, *shape), in float32.
+
+        Raises
+        ------
+        ValueError
+            For a tolerance of residual blocks or of fixed steps.
+        """
         features = self.stem(self.scale(x))
         if isinstance(self.block, ODEBlock):
             return self.head(self.block(features, tolerance=tolerance))
+        if tolerance is not None:
+            raise ValueError("tolerance is for adaptive solvers: residual blocks are not solved")
         return self.head(self.block(features))
 
     def path(self, x: Tensor, times: Any, *, tolerance: float | None = None) -> Tensor:

@@ -140,6 +140,8 @@ class ODEBlock(nn.Module):
 
         Raises
         ------
+        ValueError
+            For a tolerance of fixed steps, and for one that is not positive.
         SolverError
             When a row cannot be solved.
         """
@@ -147,6 +149,11 @@ class ODEBlock(nn.Module):
 
     def path(self, y: Tensor, times: Any, *, tolerance: float | None = None) -> Tensor:
         """The states (N, T, *state) at `times` (T,), which may lie anywhere, of a start y at time 0."""
+        if tolerance is not None and self.step_size is not None:
+            raise ValueError(
+                f"tolerance is for adaptive solvers: this block takes fixed steps of {self.step_size:g}; leave "
+                "step_size out"
+            )
         field, params = self._field_and_parameters()
         solution = solve_ivp(
             field,

@@ -386,11 +386,14 @@ def test_trajectories_begin_at_the_features(fitted):
 
 
 def test_trajectories_end_where_the_head_reads(fitted):
-    X = clouds().X
-    end = torch.as_tensor(fitted.trajectories(X, times=[1.0])[:, 0])
-    with torch.no_grad():
-        logits = fitted.model_.head(end).double().numpy()
-    np.testing.assert_allclose(logits[:, 1] - logits[:, 0], fitted.decision_function(X), atol=COMPANY)
+    X, ends = clouds().X, []
+    for tolerance in (None, 1.0):
+        ends.append(torch.as_tensor(fitted.trajectories(X, times=[1.0], tolerance=tolerance)[:, 0]))
+        with torch.no_grad():
+            logits = fitted.model_.head(ends[-1]).double().numpy()
+        decided = fitted.decision_function(X, tolerance=tolerance)
+        np.testing.assert_allclose(logits[:, 1] - logits[:, 0], decided, atol=COMPANY)
+    assert (ends[0] - ends[1]).abs().max() > 10 * COMPANY
 
 
 # --- training

@@ -134,14 +134,18 @@ def test_resnet_adds_one_change_after_another():
     assert len(model.block) == 3
 
 
-@every_block
-def test_only_a_solve_takes_a_tolerance(block):
-    model, x = net((4,), block, hidden_dim=32), 3 * randn(6, 4)
+def test_a_solve_takes_a_tolerance():
+    model, x = net((4,), "ode", hidden_dim=32), 3 * randn(6, 4)
     with torch.no_grad():
         for parameter in model.block.parameters():
             parameter.mul_(2)
-        same = torch.equal(model(x, tolerance=1e-6), model(x, tolerance=1e-1))
-    assert same == (block != "ode")
+        assert not torch.equal(model(x, tolerance=1e-6), model(x, tolerance=1e-1))
+
+
+@pytest.mark.parametrize("block", ["rk", "resnet"])
+def test_only_an_adaptive_solve_takes_a_tolerance(block):
+    with pytest.raises(ValueError, match="tolerance is for adaptive solvers"):
+        net((4,), block)(randn(6, 4), tolerance=1e-6)
 
 
 # --- size

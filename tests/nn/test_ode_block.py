@@ -348,6 +348,21 @@ def test_arguments_out_of_range_are_refused_when_it_is_made(options, message):
         ODEBlock(Turning(), **options)
 
 
+@pytest.mark.parametrize("solver", ["dopri5", "rk4"])
+def test_fixed_steps_take_no_tolerance(solver):
+    block = ODEBlock(Turning(), solver=solver, step_size=0.25)
+    with pytest.raises(
+        ValueError, match=r"tolerance is for adaptive solvers: this block takes fixed steps of 0\.25"
+    ):
+        block(randn(3, 2), tolerance=0.1)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1.0])
+def test_a_tolerance_is_positive(tolerance):
+    with pytest.raises(ValueError, match=r"rtol and atol are both 0|rtol must be non-negative; got -1"):
+        ODEBlock(Turning())(randn(3, 2), tolerance=tolerance)
+
+
 def test_a_solver_without_error_estimate_needs_a_step_size():
     with pytest.raises(ValueError, match="'rk4' has no error estimate and needs step_size="):
         ODEBlock(Turning(), solver="rk4")(randn(2, 2))
