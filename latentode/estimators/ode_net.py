@@ -170,7 +170,8 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
         Parameters
         ----------
         X : array (n, p) of vectors, (n, H, W) of images, or (n, C, H, W) of images with channels
-            Numbers of any scale: each feature or channel is standardised by the training rows.
+            Channels first: images (n, H, W, C) are given as `X.transpose(0, 3, 1, 2)`. Numbers of any scale: each
+            feature or channel is standardised by the training rows.
         y : array (n,)
             Classes: numbers or text.
         sample_weight : array (n,), optional
@@ -335,7 +336,7 @@ class ODENetRegressor(RegressorMixin, BaseODENet):
         Parameters
         ----------
         X : array
-            As in `ODENetClassifier.fit`.
+            As in `ODENetClassifier.fit`: channels first, so `X.transpose(0, 3, 1, 2)` of images (n, H, W, C).
         y : array (n,) or (n, k)
             Targets, in any unit.
         sample_weight : array (n,), optional

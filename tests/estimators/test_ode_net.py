@@ -198,6 +198,26 @@ def test_images_of_any_size(shape):
     assert np.isfinite(model.predict_proba(X[:1])).all()
 
 
+@every_kind
+@pytest.mark.parametrize("shape", [(7, 7, 3), (5, 7, 1), (5, 7, 4)], ids=str)
+def test_channels_last_are_taken_as_they_are_with_a_warning(shape, make):
+    X, y = np.random.default_rng(0).normal(size=(4, *shape)), np.array([0, 1, 0, 1])
+    text = rf"X \(4, {shape[0]}, 7, {shape[2]}\) looks like images with channels last; {shape[0]} channels of 7 x "
+    with pytest.warns(
+        LatentODEWarning, match=text + rf"{shape[2]} pixels .* X.transpose\(0, 3, 1, 2\)"
+    ) as caught:
+        model = make(max_epochs=1).fit(X, y)
+    assert caught[0].filename == __file__
+    assert model.n_features_in_ == shape[0]
+    assert make(max_epochs=1).fit(X.transpose(0, 3, 1, 2), y).n_features_in_ == shape[2]
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 4), (8, 1, 1), (3, 6, 3), (2, 3, 4), (4, 4, 4)], ids=str)
+def test_channels_first_are_taken_without_a_word(shape):
+    X = np.random.default_rng(0).normal(size=(4, *shape))
+    assert classifier(max_epochs=1).fit(X, [0, 1, 0, 1]).n_features_in_ == shape[0]
+
+
 def test_regression_on_images():
     X, y = stripes()
     model = regressor(max_epochs=15).fit(X, 3.0 * y)
