@@ -76,6 +76,7 @@ class BaseODENet(ArrayEstimator):
         "activation": (OneOf(ACTIVATIONS),),
     }
     _default_steps: ClassVar[int] = 1500
+    _most_epochs: ClassVar[int | None] = 200  # few rows would go on for minutes after they are learned
     _plan_constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]] = PLAN
 
     block: str

@@ -496,6 +496,38 @@ def test_epochs_by_default_make_a_number_of_steps(monkeypatch):
     monkeypatch.setattr(base_ode_net.BaseODENet, "_default_steps", 12)
     model = classifier(max_epochs=None, validation_fraction=0).fit(*clouds())
     assert len(model.history_) == 4  # of three batches each
+    monkeypatch.setattr(base_ode_net.BaseODENet, "_most_epochs", 3)
+    assert len(classifier(max_epochs=None, validation_fraction=0).fit(*clouds()).history_) == 3
+
+
+def test_epochs_by_default_are_as_many_as_documented():
+    assert "1,500 steps of the optimiser, at most 200." in ODENetClassifier.__doc__
+    assert [classifier()._default_epochs(n) for n in (1, 7, 8, 15, 5000)] == [200, 200, 188, 100, 1]
+
+
+@pytest.mark.parametrize(
+    ("params", "aside"),
+    [
+        ({"block": "resnet"}, {"solver": "rk4", "tolerance": 1.0, "step_size": 0.1, "gradient": "adjoint"}),
+        ({"block": "ode"}, {"n_blocks": 9}),
+        ({"block": "ode", "step_size": 0.5}, {"tolerance": 1.0}),
+        ({"block": "rk"}, {"n_blocks": 9, "tolerance": 1.0, "gradient": "backprop"}),
+    ],
+    ids=str,
+)
+def test_a_block_leaves_aside_what_it_has_no_use_for(params, aside):
+    fits = [classifier(**params, max_epochs=1).set_params(**more).fit(*clouds()) for more in ({}, aside)]
+    assert_same_weights(*fits)
+    np.testing.assert_array_equal(*[model.predict_proba(clouds(seed=1).X) for model in fits])
+
+
+@every_block
+def test_images_leave_depth_and_activation_aside(block):
+    fits = [
+        classifier(block=block, max_epochs=1, **more).fit(*stripes())
+        for more in ({}, {"depth": 3, "activation": "elu"})
+    ]
+    assert_same_weights(*fits)
 
 
 class Killed(BaseException):
