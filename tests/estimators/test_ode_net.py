@@ -12,6 +12,7 @@ import pytest
 import torch
 from scipy.special import expit, softmax
 from sklearn.base import clone
+from sklearn.datasets import make_moons
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -23,7 +24,7 @@ from small_nets import BLOCKS, circles, classifier, clouds, line, regressor, str
 from latentode import ODENetClassifier, ODENetRegressor
 from latentode.estimators import base_ode_net
 from latentode.estimators.row_split import split_rows
-from latentode.exceptions import LatentODEWarning
+from latentode.exceptions import LatentODEWarning, SolverError
 from latentode.training import Callback
 
 every_block = pytest.mark.parametrize("block", BLOCKS)
@@ -374,6 +375,30 @@ def test_a_regressor_takes_a_tolerance_too(fitted_regressor):
     assert fitted_regressor.score(X, y, tolerance=0.3) == r2_score(y, loose)
 
 
+@pytest.mark.parametrize("ask", ["predict", "evaluations", "trajectories"])
+def test_inputs_that_cannot_be_solved_are_spoken_of_as_inputs(ask, fitted, fitted_regressor):
+    """No tolerance below the rounding of float32 can be met."""
+    repair = r"an input could not be solved at tolerance=1e-14: raise tolerance, or check the scale of X .* \(series "
+    for model, X in ((fitted, clouds().X), (fitted_regressor, line().X)):
+        with pytest.raises(SolverError, match=repair) as caught:
+            getattr(model, ask)(X, tolerance=1e-14)
+        assert isinstance(caught.value.__cause__, SolverError)
+        assert model.model_.block.n_evals.shape == (0,)
+    fitted = copy.deepcopy(fitted)
+    fitted.model_.block.max_steps = 1
+    with pytest.raises(SolverError, match=r"an input could not be solved at tolerance=0.001: raise"):
+        getattr(fitted, ask)(clouds().X)
+
+
+def test_fixed_steps_that_fail_are_spoken_of_as_such():
+    model = classifier(block="rk", max_epochs=1).fit(*clouds())
+    model.model_.block.max_steps = 1
+    with pytest.raises(
+        SolverError, match=r"with step_size=0.5: check the scale of X .* or fit with a smaller one"
+    ):
+        model.predict(clouds().X)
+
+
 def test_questions_leave_the_model_as_it_was(fitted):
     X = clouds(seed=1).X
     before, answer = copy.deepcopy(fitted), fitted.predict_proba(X)
@@ -503,6 +528,12 @@ def test_epochs_by_default_make_a_number_of_steps(monkeypatch):
 def test_epochs_by_default_are_as_many_as_documented():
     assert "1,500 steps of the optimiser, at most 200." in ODENetClassifier.__doc__
     assert [classifier()._default_epochs(n) for n in (1, 7, 8, 15, 5000)] == [200, 200, 188, 100, 1]
+
+
+@pytest.mark.slow
+def test_a_few_hundred_rows_learn_in_50_epochs():
+    (X, y), (other, truth) = (make_moons(200, noise=0.1, random_state=seed) for seed in (0, 1))
+    assert ODENetClassifier(max_epochs=50, random_state=0, verbose=0).fit(X, y).score(other, truth) > 0.95
 
 
 @pytest.mark.parametrize(
