@@ -38,6 +38,11 @@ class ODEBlock(nn.Module):
     many evaluations of the field it takes. Its output has the shape of its input. A solution cannot cross another one;
     where classes lie inside each other, give the state room by `augment_dim` (Dupont et al. 2019).
 
+    Under `torch.autocast` the block computes with autocast switched off, since steps of half precision meet no
+    tolerance: its input is cast to the dtype of the field's parameters (float32 where it has none and the input is of
+    less), and that is what it returns. Gradients are those of the block without autocast where `backward` is called
+    outside of it, as torch recommends.
+
     Parameters
     ----------
     field : nn.Module or callable
@@ -151,6 +156,13 @@ class ODEBlock(nn.Module):
 
     def path(self, y: Tensor, times: Any, *, tolerance: float | None = None) -> Tensor:
         """The states (N, T, *state) at `times` (T,), which may lie anywhere, of a start y at time 0."""
+        device = y.device.type
+        if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+            return self._solve(y, times, tolerance)
+        with torch.autocast(device, enabled=False):
+            return self._solve(y.to(self._dtype_for(y)), times, tolerance)
+
+    def _solve(self, y: Tensor, times: Any, tolerance: float | None) -> Tensor:
         field, params = self._field_and_parameters()
         solution = solve_ivp(
             field,
@@ -173,6 +185,12 @@ class ODEBlock(nn.Module):
         """The options, for printing."""
         names = ("end_time", "solver", "rtol", "atol", "step_size", "gradient")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+
+    def _dtype_for(self, y: Tensor) -> torch.dtype:
+        """Of the solve of an input that may come from a layer under autocast."""
+        params = self.field.parameters() if isinstance(self.field, nn.Module) else ()
+        own = (p.dtype for p in params if p.is_floating_point())
+        return next(own, torch.promote_types(y.dtype, torch.float32))
 
     def _field_and_parameters(self) -> tuple[Callable[[Tensor, Tensor], Tensor], Any]:
         """The field as a solver calls it, and the tensors that gradients reach."""

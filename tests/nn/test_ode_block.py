@@ -283,6 +283,61 @@ def test_counts_are_those_of_each_row():
     assert block.n_evals.tolist() == [one]
 
 
+# --- under autocast
+
+
+def low_precision():
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+@every_gradient
+@pytest.mark.parametrize("takes_time", [True, False])
+def test_autocast_changes_neither_answers_nor_gradients(gradient, takes_time):
+    """With the input that a layer in half precision gives; to the last digit."""
+    torch.manual_seed(0)
+    field = Turning(3).float() if takes_time else nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 3))
+    block = ODEBlock(field, takes_time=takes_time, augment_dim=1, gradient=gradient, rtol=1e-5, atol=1e-5)
+    y = randn(6, 2).bfloat16()
+    expected = gradients_of(block, y.float())
+    expected[0] = expected[0].bfloat16()  # the gradient of an input has its dtype
+    start = y.clone().requires_grad_()
+    block.zero_grad()
+    with low_precision():
+        assert (y.float() @ y.float().T).dtype == torch.bfloat16
+        answer = block(start)
+    assert answer.dtype == torch.float32
+    assert torch.equal(answer, block(y.float()))
+    (answer * randn(6, 3, seed=9)).sum().backward()
+    for found, exact in zip([start.grad, *(p.grad for p in block.parameters())], expected, strict=True):
+        assert torch.equal(found, exact)
+
+
+def test_the_dtype_under_autocast_is_that_of_the_field():
+    cases = [
+        (Turning(), torch.bfloat16, torch.float64),
+        (Turning(), torch.float32, torch.float64),
+        (Turning().float(), torch.float64, torch.float32),
+        (lambda t, y: -y, torch.bfloat16, torch.float32),
+        (lambda t, y: -y, torch.float64, torch.float64),
+    ]
+    for field, given, expected in cases:
+        with low_precision():
+            assert ODEBlock(field)(randn(3, 2).to(given)).dtype == expected
+
+
+@every_gradient
+def test_a_network_trains_under_autocast(gradient):
+    torch.manual_seed(0)
+    field = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 3))
+    block = ODEBlock(field, takes_time=False, augment_dim=1, gradient=gradient)
+    network = nn.Sequential(nn.Linear(2, 2), block, nn.Linear(3, 1))
+    with low_precision():
+        out = network(randn(8, 2).float())
+    assert out.dtype == torch.bfloat16
+    out.float().sum().backward()
+    assert all(p.grad.abs().max() > 0 for p in network.parameters())
+
+
 # --- a module as others
 
 
@@ -372,7 +427,6 @@ def three(t, y, u):
         (lambda *args: args[-1], True, None),
         (lambda *args: args[-1], False, None),
     ],
-    ids=str,
 )
 def test_a_field_is_called_as_takes_time_says(field, takes_time, message):
     if message is None:
