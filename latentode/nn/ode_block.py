@@ -219,7 +219,9 @@ def _check_call(field: object, takes_time: bool) -> None:
             f"field must be an instance, which has its own weights; got the class {field.__name__}: make one first"
         )
     if not callable(field):
-        raise ValueError(f"field must be an nn.Module or another callable; got an object of {type(field).__name__}")
+        raise ValueError(
+            f"field must be an nn.Module or another callable; got an object of {type(field).__name__}"
+        )
     signature = _signature(field)
     if signature is None or _takes(signature, 2 if takes_time else 1):
         return

@@ -440,7 +440,9 @@ def test_a_field_is_called_as_takes_time_says(field, takes_time, message):
 def test_what_is_no_field_is_refused():
     with pytest.raises(ValueError, match=r"must be an instance.* got the class Turning: make one first"):
         ODEBlock(Turning)
-    with pytest.raises(ValueError, match=r"field must be an nn.Module or another callable; got an object of Tensor"):
+    with pytest.raises(
+        ValueError, match=r"field must be an nn.Module or another callable; got an object of Tensor"
+    ):
         ODEBlock(torch.eye(2))
 
 
