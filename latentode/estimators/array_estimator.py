@@ -33,8 +33,8 @@ class ArrayEstimator(ArrayPersistence, BaseEstimator, ABC):
     """An estimator that trains one torch module on rows of arrays.
 
     A subclass says in `_constraints` what its own parameters allow, in `_default_steps` how many optimiser steps
-    `max_epochs=None` aims at, and in `_build` how its module is made from a plan of plain values; and what its files
-    need besides, as `ArrayPersistence` tells.
+    `max_epochs=None` aims at, in `_most_epochs` how many epochs these may take at most, and in `_build` how its module
+    is made from a plan of plain values; and what its files need besides, as `ArrayPersistence` tells.
 
     Attributes
     ----------
@@ -50,6 +50,7 @@ class ArrayEstimator(ArrayPersistence, BaseEstimator, ABC):
 
     _constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]] = {}
     _default_steps: ClassVar[int] = 2000
+    _most_epochs: ClassVar[int | None] = None
 
     max_epochs: int | None
     batch_size: int
@@ -114,7 +115,7 @@ class ArrayEstimator(ArrayPersistence, BaseEstimator, ABC):
         batches = ShuffledRows(train, self.batch_size, rng)
         draws, seed = torch_generator(rng), int(rng.integers(2**62))
         fixed = None if validation is None else FixedRows(validation, self.batch_size, seed)
-        epochs = self.max_epochs or max(1, round(self._default_steps / len(batches)))
+        epochs = self.max_epochs or self._default_epochs(len(batches))
 
         def on(generator: torch.Generator) -> Callable[[Rows, int], LossParts]:
             return lambda batch, epoch: loss(model, tuple(part.to(device) for part in batch), generator)
@@ -130,6 +131,11 @@ class ArrayEstimator(ArrayPersistence, BaseEstimator, ABC):
         )
         self._adopt(plan, model)
         self._keep_history(history)
+
+    def _default_epochs(self, n_batches: int) -> int:
+        """Epochs of so many batches that `max_epochs=None` stands for."""
+        epochs = max(1, round(self._default_steps / n_batches))
+        return epochs if self._most_epochs is None else min(epochs, self._most_epochs)
 
     def _callbacks(self, epochs: int, fixed: FixedRows | None) -> list[Any]:
         own: list[Any] = [ProgressBar(self.verbose)]

@@ -20,6 +20,7 @@ from latentode.estimators.parameters import CONSTRAINTS
 from latentode.estimators.row_batches import Rows
 from latentode.estimators.row_split import RowSplit
 from latentode.estimators.saved_checks import check_layers
+from latentode.exceptions import SolverError
 from latentode.gradients import GRADIENTS
 from latentode.models.ode_net import ODENet
 from latentode.nn.mlp import ACTIVATIONS
@@ -76,6 +77,7 @@ class BaseODENet(ArrayEstimator):
         "activation": (OneOf(ACTIVATIONS),),
     }
     _default_steps: ClassVar[int] = 1500
+    _most_epochs: ClassVar[int | None] = 200  # few rows would go on for minutes after they are learned
     _plan_constraints: ClassVar[Mapping[str, tuple[Constraint, ...]]] = PLAN
 
     block: str
@@ -117,7 +119,7 @@ class BaseODENet(ArrayEstimator):
             self.model_(x, tolerance=tolerance)
             return block.n_evals
 
-        return self._answers(count, X)
+        return self._answers(count, X, tolerance)
 
     def trajectories(
         self, X: Any, times: Any = None, *, tolerance: float | None = None
@@ -149,7 +151,7 @@ class BaseODENet(ArrayEstimator):
             raise ValueError(
                 f"times must be a sequence of numbers from 0, the beginning of the block, to 1, its end; got {times}"
             )
-        return self._answers(lambda x: self.model_.path(x, times, tolerance=tolerance), X)
+        return self._answers(lambda x: self.model_.path(x, times, tolerance=tolerance), X, tolerance)
 
     def _plan_for(self, X: NDArray[Any], n_outputs: int) -> dict[str, Any]:
         """The plan of the network for inputs (N, D) or (N, C, H, W), but for the scale of its targets."""
@@ -249,14 +251,32 @@ class BaseODENet(ArrayEstimator):
     def _outputs(self, X: Any, tolerance: float | None) -> NDArray[np.float64]:
         """Logits, or targets in their own unit, (n, n_outputs)."""
         X = self._reread(X, tolerance)
-        return self._answers(lambda x: self.model_.target_scale.undo(self.model_(x, tolerance=tolerance)), X)
 
-    def _answers(self, answer: Callable[[Tensor], Tensor], X: NDArray[Any]) -> NDArray[Any]:
+        def outputs(x: Tensor) -> Tensor:
+            return self.model_.target_scale.undo(self.model_(x, tolerance=tolerance))
+
+        return self._answers(outputs, X, tolerance)
+
+    def _answers(
+        self, answer: Callable[[Tensor], Tensor], X: NDArray[Any], tolerance: float | None
+    ) -> NDArray[Any]:
         """`answer` for all of X; the model is left as it was."""
         try:
             return self._in_pieces(answer, X, PIECE)
+        except SolverError as error:
+            raise SolverError(self._unsolved(tolerance, error)) from error
         finally:
             self._forget_counts()
+
+    def _unsolved(self, tolerance: float | None, reason: SolverError) -> str:
+        """What a caller can do about inputs that the block could not solve."""
+        step_size = self._plan["step_size"]
+        if step_size is not None:
+            way = f"with step_size={step_size:g}: check the scale of X against that of fit, or fit with a smaller one"
+        else:
+            used = self._plan["tolerance"] if tolerance is None else tolerance
+            way = f"at tolerance={used:g}: raise tolerance, or check the scale of X against that of fit"
+        return f"an input could not be solved {way} ({reason})"
 
     def _reread(self, X: Any, tolerance: float | None) -> NDArray[Any]:
         """X as the network reads it: (n, D) or (n, C, H, W)."""

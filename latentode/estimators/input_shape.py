@@ -9,11 +9,15 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
+from latentode.exceptions import warn_user
+
 _FORMS = "vectors (n, p), images (n, H, W) or images with channels (n, C, H, W)"
 
 
 def read_inputs(estimator: BaseEstimator, X: Any, *, y: Any = "no_validation", **checks: Any) -> Any:
     """X, and y where there is one, as finite numbers; `n_features_in_` is learned.
+
+    Images that seem to have their channels last are taken as they are, with a warning.
 
     Raises
     ------
@@ -26,7 +30,22 @@ def read_inputs(estimator: BaseEstimator, X: Any, *, y: Any = "no_validation", *
     if len(shape) > 2 and 0 in shape[1:]:
         raise ValueError(f"X must be {_FORMS}, with at least one pixel; got an array of shape {shape}")
     kind = np.float64 if len(shape) == 2 else np.float32
-    return validate_data(estimator, X, y=y, dtype=kind, allow_nd=True, **checks)
+    read = validate_data(estimator, X, y=y, dtype=kind, allow_nd=True, **checks)
+    if _has_channels_last(shape):
+        _, channels, height, width = shape
+        warn_user(
+            f"X {shape} looks like images with channels last; {channels} channels of {height} x {width} pixels are "
+            "taken: use X.transpose(0, 3, 1, 2)"
+        )
+    return read
+
+
+def _has_channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether arrays of this shape are grey, RGB or RGBA images rather than many channels of narrow ones.
+
+    Square ones are left alone: (n, 16, 4, 4) is what the features of a convolution look like.
+    """
+    return len(shape) == 4 and shape[3] in (1, 3, 4) and shape[1] > shape[3] and shape[2] != shape[3]
 
 
 def _shape_of(X: Any) -> tuple[int, ...]:

@@ -66,7 +66,7 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
     class_weight : "balanced", mapping from class to weight, or None, default None
         As in scikit-learn.
     max_epochs : int or None, default None
-        None: as many as make 1,500 steps of the optimiser.
+        None: as many as make 1,500 steps of the optimiser, at most 200.
     batch_size : int, default 128
     lr : float, default 1e-2
         Highest learning rate of Adam, on a one-cycle schedule.
@@ -96,6 +96,13 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
         backwards (`train_n_evals_backward`).
     best_epoch_, stop_reason_, n_features_in_, feature_names_in_
         As in `LatentODERegressor` and scikit-learn; for images `n_features_in_` is the length of axis 1.
+
+    Notes
+    -----
+    A block leaves aside what it has no use for, so that a grid over `block` works: "resnet" has none for `solver`,
+    `tolerance`, `step_size` and `gradient`, "ode" and "rk" have none for `n_blocks`, fixed steps none for `tolerance`,
+    images none for `depth` and `activation`. But "rk" is refused with another `gradient` than "backprop".
+    A few hundred rows learn in `max_epochs=50`.
 
     References
     ----------
@@ -170,7 +177,8 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
         Parameters
         ----------
         X : array (n, p) of vectors, (n, H, W) of images, or (n, C, H, W) of images with channels
-            Numbers of any scale: each feature or channel is standardised by the training rows.
+            Channels first: images (n, H, W, C) are given as `X.transpose(0, 3, 1, 2)`. Numbers of any scale: each
+            feature or channel is standardised by the training rows.
         y : array (n,)
             Classes: numbers or text.
         sample_weight : array (n,), optional
@@ -335,7 +343,7 @@ class ODENetRegressor(RegressorMixin, BaseODENet):
         Parameters
         ----------
         X : array
-            As in `ODENetClassifier.fit`.
+            As in `ODENetClassifier.fit`: channels first, so `X.transpose(0, 3, 1, 2)` of images (n, H, W, C).
         y : array (n,) or (n, k)
             Targets, in any unit.
         sample_weight : array (n,), optional

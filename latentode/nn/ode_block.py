@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from latentode.solve import solve_ivp
 from latentode.solvers import SOLVERS
 
 MIXES_ROWS = (nn.modules.batchnorm._BatchNorm,)
+REMEMBERS = (nn.modules.instancenorm._InstanceNorm,)
 DRAWS = (nn.modules.dropout._DropoutNd, nn.RReLU)
 _POSITIVE = (Number(0, open_low=True),)
 ALLOWED: dict[str, tuple[Constraint, ...]] = {
@@ -35,6 +37,11 @@ class ODEBlock(nn.Module):
     Put it where a stack of residual blocks would stand: the solver chooses, for every row of the batch by itself, how
     many evaluations of the field it takes. Its output has the shape of its input. A solution cannot cross another one;
     where classes lie inside each other, give the state room by `augment_dim` (Dupont et al. 2019).
+
+    Under `torch.autocast` the block computes with autocast switched off, since steps of half precision meet no
+    tolerance: its input is cast to the dtype of the field's parameters (float32 where it has none and the input is of
+    less), and that is what it returns. Gradients are those of the block without autocast where `backward` is called
+    outside of it, as torch recommends.
 
     Parameters
     ----------
@@ -70,7 +77,8 @@ class ODEBlock(nn.Module):
     Raises
     ------
     ValueError
-        For a field with batch normalisation or dropout, and for arguments out of range.
+        For a field with batch normalisation, dropout or running statistics, for one that cannot be called as
+        `takes_time` says, and for arguments out of range.
 
     References
     ----------
@@ -117,6 +125,7 @@ class ODEBlock(nn.Module):
             "max_steps": max_steps,
         }
         check_parameters("ODEBlock", given, ALLOWED)
+        _check_call(field, takes_time)
         _check_rows_apart(field)
         self.field = field
         self.takes_time = takes_time
@@ -154,6 +163,13 @@ class ODEBlock(nn.Module):
                 f"tolerance is for adaptive solvers: this block takes fixed steps of {self.step_size:g}; leave "
                 "step_size out"
             )
+        device = y.device.type
+        if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+            return self._solve(y, times, tolerance)
+        with torch.autocast(device, enabled=False):
+            return self._solve(y.to(self._dtype_for(y)), times, tolerance)
+
+    def _solve(self, y: Tensor, times: Any, tolerance: float | None) -> Tensor:
         field, params = self._field_and_parameters()
         solution = solve_ivp(
             field,
@@ -177,6 +193,12 @@ class ODEBlock(nn.Module):
         names = ("end_time", "solver", "rtol", "atol", "step_size", "gradient")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
+    def _dtype_for(self, y: Tensor) -> torch.dtype:
+        """Of the solve of an input that may come from a layer under autocast."""
+        params = self.field.parameters() if isinstance(self.field, nn.Module) else ()
+        own = (p.dtype for p in params if p.is_floating_point())
+        return next(own, torch.promote_types(y.dtype, torch.float32))
+
     def _field_and_parameters(self) -> tuple[Callable[[Tensor, Tensor], Tensor], Any]:
         """The field as a solver calls it, and the tensors that gradients reach."""
         field = self.field if self.takes_time else self._without_time
@@ -197,14 +219,68 @@ class ODEBlock(nn.Module):
         return self.field(y)
 
 
+def _check_call(field: object, takes_time: bool) -> None:
+    """Refuse what cannot be called as a solver will call it, as far as its signature tells."""
+    if isinstance(field, type):
+        raise ValueError(
+            f"field must be an instance, which has its own weights; got the class {field.__name__}: make one first"
+        )
+    if not callable(field):
+        raise ValueError(
+            f"field must be an nn.Module or another callable; got an object of {type(field).__name__}"
+        )
+    signature = _signature(field)
+    if signature is None or _takes(signature, 2 if takes_time else 1):
+        return
+    call, told = ("field(t, y)", "takes_time=True") if takes_time else ("field(y)", "takes_time=False")
+    way = "write it so that it can be called so"
+    if _takes(signature, 1 if takes_time else 2):
+        other = "field(y)" if takes_time else "field(t, y)"
+        way = f"give takes_time={not takes_time} for a field that is called as {other}"
+    names = [str(part.replace(annotation=inspect.Parameter.empty)) for part in signature.parameters.values()]
+    raise ValueError(
+        f"with {told} the field is called as {call}, but {_name(field)} takes ({', '.join(names)}): {way}"
+    )
+
+
+def _signature(field: Callable[..., Any]) -> inspect.Signature | None:
+    """What a field takes; None where that cannot be told: hooks before a module may change what it is called with."""
+    if isinstance(field, nn.Module) and field._forward_pre_hooks:
+        return None
+    try:
+        return inspect.signature(field.forward if isinstance(field, nn.Module) else field)
+    except (TypeError, ValueError):
+        return None
+
+
+def _takes(signature: inspect.Signature, n: int) -> bool:
+    """Whether a call with `n` arguments in order fits."""
+    try:
+        signature.bind(*range(n))
+    except TypeError:
+        return False
+    return True
+
+
+def _name(field: Callable[..., Any]) -> str:
+    return getattr(field, "__name__", type(field).__name__)
+
+
 def _check_rows_apart(field: object) -> None:
-    """Refuse layers whose answer for a row depends on the other rows, or on chance."""
+    """Refuse layers whose answer for a row depends on the other rows, on chance, or on what was asked before."""
     for name, part in field.named_modules() if isinstance(field, nn.Module) else ():
         where = f"{type(part).__name__} at {name!r}" if name else type(part).__name__
         if isinstance(part, MIXES_ROWS):
             raise ValueError(
                 f"a field must treat every row by itself, since rows that are done leave the batch; it has {where}: "
                 "use GroupNorm or LayerNorm"
+            )
+        if isinstance(part, REMEMBERS) and part.track_running_stats:
+            # in training it mixes nothing, but every stage, rejected step and backward pass moves the statistics that
+            # it answers with in evaluation: another field than the one that was trained
+            raise ValueError(
+                "a field must not change while it is asked, by every stage of every step and again in the backward "
+                f"pass; it has {where} with running statistics: use track_running_stats=False"
             )
         if isinstance(part, DRAWS):
             raise ValueError(

@@ -12,6 +12,7 @@ import pytest
 import torch
 from scipy.special import expit, softmax
 from sklearn.base import clone
+from sklearn.datasets import make_moons
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -23,7 +24,7 @@ from small_nets import BLOCKS, circles, classifier, clouds, line, regressor, str
 from latentode import ODENetClassifier, ODENetRegressor
 from latentode.estimators import base_ode_net
 from latentode.estimators.row_split import split_rows
-from latentode.exceptions import LatentODEWarning
+from latentode.exceptions import LatentODEWarning, SolverError
 from latentode.training import Callback
 
 every_block = pytest.mark.parametrize("block", BLOCKS)
@@ -198,6 +199,26 @@ def test_images_of_any_size(shape):
     assert np.isfinite(model.predict_proba(X[:1])).all()
 
 
+@every_kind
+@pytest.mark.parametrize("shape", [(7, 7, 3), (5, 7, 1), (5, 7, 4)], ids=str)
+def test_channels_last_are_taken_as_they_are_with_a_warning(shape, make):
+    X, y = np.random.default_rng(0).normal(size=(4, *shape)), np.array([0, 1, 0, 1])
+    text = rf"X \(4, {shape[0]}, 7, {shape[2]}\) looks like images with channels last; {shape[0]} channels of 7 x "
+    with pytest.warns(
+        LatentODEWarning, match=text + rf"{shape[2]} pixels .* X.transpose\(0, 3, 1, 2\)"
+    ) as caught:
+        model = make(max_epochs=1).fit(X, y)
+    assert caught[0].filename == __file__
+    assert model.n_features_in_ == shape[0]
+    assert make(max_epochs=1).fit(X.transpose(0, 3, 1, 2), y).n_features_in_ == shape[2]
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 4), (8, 1, 1), (3, 6, 3), (2, 3, 4), (4, 4, 4)], ids=str)
+def test_channels_first_are_taken_without_a_word(shape):
+    X = np.random.default_rng(0).normal(size=(4, *shape))
+    assert classifier(max_epochs=1).fit(X, [0, 1, 0, 1]).n_features_in_ == shape[0]
+
+
 def test_regression_on_images():
     X, y = stripes()
     model = regressor(max_epochs=15).fit(X, 3.0 * y)
@@ -354,6 +375,30 @@ def test_a_regressor_takes_a_tolerance_too(fitted_regressor):
     assert fitted_regressor.score(X, y, tolerance=0.3) == r2_score(y, loose)
 
 
+@pytest.mark.parametrize("ask", ["predict", "evaluations", "trajectories"])
+def test_inputs_that_cannot_be_solved_are_spoken_of_as_inputs(ask, fitted, fitted_regressor):
+    """No tolerance below the rounding of float32 can be met."""
+    repair = r"an input could not be solved at tolerance=1e-14: raise tolerance, or check the scale of X .* \(series "
+    for model, X in ((fitted, clouds().X), (fitted_regressor, line().X)):
+        with pytest.raises(SolverError, match=repair) as caught:
+            getattr(model, ask)(X, tolerance=1e-14)
+        assert isinstance(caught.value.__cause__, SolverError)
+        assert model.model_.block.n_evals.shape == (0,)
+    fitted = copy.deepcopy(fitted)
+    fitted.model_.block.max_steps = 1
+    with pytest.raises(SolverError, match=r"an input could not be solved at tolerance=0.001: raise"):
+        getattr(fitted, ask)(clouds().X)
+
+
+def test_fixed_steps_that_fail_are_spoken_of_as_such():
+    model = classifier(block="rk", max_epochs=1).fit(*clouds())
+    model.model_.block.max_steps = 1
+    with pytest.raises(
+        SolverError, match=r"with step_size=0.5: check the scale of X .* or fit with a smaller one"
+    ):
+        model.predict(clouds().X)
+
+
 def test_questions_leave_the_model_as_it_was(fitted):
     X = clouds(seed=1).X
     before, answer = copy.deepcopy(fitted), fitted.predict_proba(X)
@@ -479,6 +524,44 @@ def test_epochs_by_default_make_a_number_of_steps(monkeypatch):
     monkeypatch.setattr(base_ode_net.BaseODENet, "_default_steps", 12)
     model = classifier(max_epochs=None, validation_fraction=0).fit(*clouds())
     assert len(model.history_) == 4  # of three batches each
+    monkeypatch.setattr(base_ode_net.BaseODENet, "_most_epochs", 3)
+    assert len(classifier(max_epochs=None, validation_fraction=0).fit(*clouds()).history_) == 3
+
+
+def test_epochs_by_default_are_as_many_as_documented():
+    assert "1,500 steps of the optimiser, at most 200." in ODENetClassifier.__doc__
+    assert [classifier()._default_epochs(n) for n in (1, 7, 8, 15, 5000)] == [200, 200, 188, 100, 1]
+
+
+@pytest.mark.slow
+def test_a_few_hundred_rows_learn_in_50_epochs():
+    (X, y), (other, truth) = (make_moons(200, noise=0.1, random_state=seed) for seed in (0, 1))
+    assert ODENetClassifier(max_epochs=50, random_state=0, verbose=0).fit(X, y).score(other, truth) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("params", "aside"),
+    [
+        ({"block": "resnet"}, {"solver": "rk4", "tolerance": 1.0, "step_size": 0.1, "gradient": "adjoint"}),
+        ({"block": "ode"}, {"n_blocks": 9}),
+        ({"block": "ode", "step_size": 0.5}, {"tolerance": 1.0}),
+        ({"block": "rk"}, {"n_blocks": 9, "tolerance": 1.0, "gradient": "backprop"}),
+    ],
+    ids=str,
+)
+def test_a_block_leaves_aside_what_it_has_no_use_for(params, aside):
+    fits = [classifier(**params, max_epochs=1).set_params(**more).fit(*clouds()) for more in ({}, aside)]
+    assert_same_weights(*fits)
+    np.testing.assert_array_equal(*[model.predict_proba(clouds(seed=1).X) for model in fits])
+
+
+@every_block
+def test_images_leave_depth_and_activation_aside(block):
+    fits = [
+        classifier(block=block, max_epochs=1, **more).fit(*stripes())
+        for more in ({}, {"depth": 3, "activation": "elu"})
+    ]
+    assert_same_weights(*fits)
 
 
 class Killed(BaseException):

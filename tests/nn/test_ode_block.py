@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 
 import pytest
 import torch
+from clear_errors import complaints_about
 from solver_groups import PRECISE
 from tolerances import EXACT_GRADIENT, ROUNDING, TIGHT
 from torch import nn
@@ -281,6 +283,61 @@ def test_counts_are_those_of_each_row():
     assert block.n_evals.tolist() == [one]
 
 
+# --- under autocast
+
+
+def low_precision():
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+@every_gradient
+@pytest.mark.parametrize("takes_time", [True, False])
+def test_autocast_changes_neither_answers_nor_gradients(gradient, takes_time):
+    """With the input that a layer in half precision gives; to the last digit."""
+    torch.manual_seed(0)
+    field = Turning(3).float() if takes_time else nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 3))
+    block = ODEBlock(field, takes_time=takes_time, augment_dim=1, gradient=gradient, rtol=1e-5, atol=1e-5)
+    y = randn(6, 2).bfloat16()
+    expected = gradients_of(block, y.float())
+    expected[0] = expected[0].bfloat16()  # the gradient of an input has its dtype
+    start = y.clone().requires_grad_()
+    block.zero_grad()
+    with low_precision():
+        assert (y.float() @ y.float().T).dtype == torch.bfloat16
+        answer = block(start)
+    assert answer.dtype == torch.float32
+    assert torch.equal(answer, block(y.float()))
+    (answer * randn(6, 3, seed=9)).sum().backward()
+    for found, exact in zip([start.grad, *(p.grad for p in block.parameters())], expected, strict=True):
+        assert torch.equal(found, exact)
+
+
+def test_the_dtype_under_autocast_is_that_of_the_field():
+    cases = [
+        (Turning(), torch.bfloat16, torch.float64),
+        (Turning(), torch.float32, torch.float64),
+        (Turning().float(), torch.float64, torch.float32),
+        (lambda t, y: -y, torch.bfloat16, torch.float32),
+        (lambda t, y: -y, torch.float64, torch.float64),
+    ]
+    for field, given, expected in cases:
+        with low_precision():
+            assert ODEBlock(field)(randn(3, 2).to(given)).dtype == expected
+
+
+@every_gradient
+def test_a_network_trains_under_autocast(gradient):
+    torch.manual_seed(0)
+    field = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 3))
+    block = ODEBlock(field, takes_time=False, augment_dim=1, gradient=gradient)
+    network = nn.Sequential(nn.Linear(2, 2), block, nn.Linear(3, 1))
+    with low_precision():
+        out = network(randn(8, 2).float())
+    assert out.dtype == torch.bfloat16
+    out.float().sum().backward()
+    assert all(p.grad.abs().max() > 0 for p in network.parameters())
+
+
 # --- a module as others
 
 
@@ -326,6 +383,73 @@ def test_a_field_that_is_such_a_layer_is_named():
     with pytest.raises(ValueError, match="it has BatchNorm1d: use GroupNorm"):
         ODEBlock(nn.BatchNorm1d(3), takes_time=False)
     ODEBlock(nn.Sequential(nn.LayerNorm(3), nn.GroupNorm(1, 3)), takes_time=False)
+
+
+def test_running_statistics_are_refused():
+    """In training the answer is the same without them, but they move with every evaluation and answer in evaluation."""
+    for name, layer in {"InstanceNorm1d": nn.InstanceNorm1d, "InstanceNorm2d": nn.InstanceNorm2d}.items():
+        field = nn.Sequential(nn.Identity(), layer(3, track_running_stats=True))
+        text = (
+            f"must not change while it is asked.* it has {name} at '1' with running statistics: use track_run"
+        )
+        with pytest.raises(ValueError, match=text):
+            ODEBlock(field, takes_time=False)
+        ODEBlock(layer(3), takes_time=False)
+
+
+def three(t, y, u):
+    return y
+
+
+@pytest.mark.parametrize(
+    ("field", "takes_time", "message"),
+    [
+        (
+            nn.Sequential(nn.Linear(2, 2)),
+            True,
+            r"with takes_time=True the field is called as field\(t, y\), but Sequential takes \(input\): give "
+            r"takes_time=False for a field that is called as field\(y\)",
+        ),
+        (nn.Tanh(), True, r"but Tanh takes \(input\): give takes_time=False"),
+        (torch.nn.functional.gelu, True, None),  # built in: what it takes is not told
+        (lambda y: -y, True, r"but <lambda> takes \(y\): give takes_time=False"),
+        (
+            Turning(),
+            False,
+            r"with takes_time=False the field is called as field\(y\), but Turning takes \(t, y\): give "
+            r"takes_time=True for a field that is called as field\(t, y\)",
+        ),
+        (three, True, r"but three takes \(t, y, u\): write it so that it can be called so"),
+        (three, False, r"but three takes \(t, y, u\): write it so"),
+        (partial(three, u=1), False, r"but partial takes \(t, y, .*u=1\): give takes_time=True"),
+        (partial(three, u=1), True, None),
+        (lambda t, y=None: y, False, None),
+        (lambda *args: args[-1], True, None),
+        (lambda *args: args[-1], False, None),
+    ],
+)
+def test_a_field_is_called_as_takes_time_says(field, takes_time, message):
+    if message is None:
+        ODEBlock(field, takes_time=takes_time)
+        return
+    with pytest.raises(ValueError, match=message) as caught:
+        ODEBlock(field, takes_time=takes_time)
+    assert not complaints_about(caught.value)
+
+
+def test_what_is_no_field_is_refused():
+    with pytest.raises(ValueError, match=r"must be an instance.* got the class Turning: make one first"):
+        ODEBlock(Turning)
+    with pytest.raises(
+        ValueError, match=r"field must be an nn.Module or another callable; got an object of Tensor"
+    ):
+        ODEBlock(torch.eye(2))
+
+
+def test_a_hook_may_change_what_a_field_takes():
+    field = nn.Linear(2, 2).double()
+    field.register_forward_pre_hook(lambda module, given: given[1:])
+    assert ODEBlock(field)(randn(3, 2)).shape == (3, 2)
 
 
 @pytest.mark.parametrize(
