@@ -392,3 +392,23 @@ def test_depth_reaches_the_field():
     assert len(small().fit(X).model_.field.hidden) == 2
     gates = small(field="gated", depth=2).fit(X).model_.field.gates
     assert len(gates.layers) == 3
+
+
+def test_a_field_of_ones_own_may_be_in_double_precision():
+    class Pull(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.strength = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+
+        def forward(self, t: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+            return -self.strength * z
+
+    own = Pull()
+    model = small(field=own, hidden_dim=64, max_epochs=1).fit(X)
+    assert np.isfinite(model.score_samples(X)).all()
+    assert own.strength.dtype == torch.float64  # a copy was trained
+
+
+def test_nats_are_in_the_history_without_penalties_too():
+    history = small(jacobian=0.0, max_epochs=2).fit(X).history_
+    np.testing.assert_array_equal(history["train_nats"], history["train_loss"])
