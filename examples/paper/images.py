@@ -26,7 +26,6 @@ from latentode.datasets import fetch_mnist
 
 BLOCKS = {"ResNet": "resnet", "RK-Net": "rk", "ODE-Net": "ode"}
 EPOCHS = {"digits": 12, "mnist": 4}  # of five times the images
-TOLERANCE = 1e-2  # half the evaluations of 1e-3
 
 
 class Images(NamedTuple):
@@ -62,12 +61,14 @@ def with_shifts(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(moved), np.tile(y, len(moved))
 
 
-def run(block: str, images: Images, *, epochs: int, hidden_dim: int, seed: int) -> dict[str, float]:
+def run(
+    block: str, images: Images, *, epochs: int, hidden_dim: int, tolerance: float, seed: int
+) -> dict[str, float]:
     """One network, trained and tested."""
     model = ODENetClassifier(
         block=block,
         hidden_dim=hidden_dim,
-        tolerance=TOLERANCE,
+        tolerance=tolerance,
         max_epochs=epochs,
         validation_fraction=0,
         random_state=seed,
@@ -90,6 +91,7 @@ def main(
     blocks: tuple[str, ...] = tuple(BLOCKS),
     epochs: int | None = None,
     hidden_dim: int = 32,
+    tolerance: float = 1e-2,
     seeds: int = 3,
 ) -> pd.DataFrame:
     """The table: means over the seeds, and the spread of the error."""
@@ -102,7 +104,9 @@ def main(
         if quick:
             images = Images(*(part[:60] for part in images))
         for name in blocks:
-            found = run(BLOCKS[name], images, epochs=epochs, hidden_dim=hidden_dim, seed=seed)
+            found = run(
+                BLOCKS[name], images, epochs=epochs, hidden_dim=hidden_dim, tolerance=tolerance, seed=seed
+            )
             rows.append({"network": name, "seed": seed, **found})
             print(f"seed {seed}  {name:<8}" + "".join(f"  {k} {v:.4g}" for k, v in found.items()), flush=True)
     results = pd.DataFrame(rows)
@@ -124,6 +128,7 @@ if __name__ == "__main__":
     parser.add_argument("--blocks", nargs="+", choices=list(BLOCKS), default=list(BLOCKS))
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--hidden-dim", type=int, default=32)
+    parser.add_argument("--tolerance", type=float, default=1e-2, help="of the ODE-Net")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     main(
@@ -132,5 +137,6 @@ if __name__ == "__main__":
         tuple(arguments.blocks),
         arguments.epochs,
         arguments.hidden_dim,
+        arguments.tolerance,
         arguments.seeds,
     )

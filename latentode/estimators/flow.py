@@ -62,7 +62,9 @@ class ContinuousFlowDensity(FlowDensity):
     Good for a few thousand rows and more in up to some dozens of dimensions, where clusters, bends and holes matter; it
     takes minutes where `sklearn.neighbors.KernelDensity` and Gaussian mixtures take a second: with some hundreds of
     rows take those. Not for counts, categories and other columns with repeated values, which have no density; heavy
-    tails and far outliers need a transformation first (a logarithm, `QuantileTransformer`). Answers are solved at rtol = atol = 1e-5 with the exact trace, whatever the training takes.
+    tails and far outliers need a transformation first (a logarithm, `QuantileTransformer`).
+
+    Answers are solved at rtol = atol = 1e-5 with the exact trace, whatever the training takes.
 
     Parameters
     ----------
