@@ -13,7 +13,7 @@ from latentode.plotting.style import FONT_SIZE, QUIET, TITLE_SIZE, TRUTH, marker
 
 PANEL = 2.4  # inches
 MOST_PANELS = 6  # in a row
-DOTS = 0.7  # opacity
+DOTS, SMALL = 0.7, 0.7  # opacity; size, of the usual one
 BRIGHTEST = 0.995  # quantile of a frame's density that is drawn in the darkest colour
 
 
@@ -78,7 +78,8 @@ def plot_density_path(
         )
         if points is not None:
             x, y = np.asarray(points[place], dtype=float).T
-            ax.plot(x, y, "o", color=TRUTH, alpha=DOTS, markersize=0.7 * marker_size(len(x)), markeredgewidth=0)
+            size = SMALL * marker_size(len(x))
+            ax.plot(x, y, "o", color=TRUTH, alpha=DOTS, markersize=size, markeredgewidth=0)
         ax.set(xlim=extent[:2], ylim=extent[2:])
         ax.set_title(f"t = {t:.2g}", fontsize=TITLE_SIZE, loc="left")
         ax.tick_params(labelsize=FONT_SIZE - 1, color=QUIET)
