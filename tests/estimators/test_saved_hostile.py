@@ -158,7 +158,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a negative state": (blueprint("latent_dim", -1), "latent_dim must be an int of at least 1; got -1"),
     "a state of text": (blueprint("latent_dim", "8"), "latent_dim must be an int"),
     "a state of yes": (blueprint("latent_dim", True), "latent_dim must be an int"),
-    "a huge depth": (blueprint("depth", 10**9), "a depth of more than 10,000 cannot be loaded"),
+    "a huge depth": (blueprint("depth", 10**9), "more than 10,000 layers cannot be loaded"),
     "a large depth": (blueprint("depth", 1000), "has no tensor"),
     "another depth": (blueprint("depth", 1), "has an unknown tensor|the model needs"),
     "inputs of any number": (blueprint("n_static", 10**9), "inputs of the field differ in number"),
