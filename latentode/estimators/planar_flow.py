@@ -24,8 +24,8 @@ from latentode.training.loss_parts import LossParts
 class PlanarFlowDensity(FlowDensity):
     """Density of rows by a chain of planar layers z + u tanh(wᵀz + b) (Rezende & Mohamed 2015).
 
-    The peer that continuous flows are compared with: each layer bends space along one hyperplane. Good for simple
-    shapes in few dimensions; :class:`ContinuousFlowDensity` fits most densities better.
+    The peer that continuous flows are compared with: each layer bends space along one hyperplane. Good in few
+    dimensions, where it is a strong peer at little cost: compare the two on held-out rows.
 
     Parameters
     ----------
