@@ -32,7 +32,7 @@ class ODENetClassifier(ClassifierMixin, BaseODENet):
     Images pass two convolutions, each of which halves images of at least 8 pixels a side, vectors are standardised;
     then one solve of dy/dt = f(t, y) carries each input from t = 0 to t = 1, where a linear head reads its class. A
     solver spends on every input as many evaluations of f as it needs, and `tolerance` can be raised when predicting to
-    trade accuracy for speed. The same field with fixed steps, and a stack of residual blocks, are there to compare with.
+    trade accuracy for speed. The same field with fixed steps, and a stack of residual blocks, are there to compare.
 
     Good for studying networks of continuous depth, and where a third of a residual network's parameters shall do. Not
     the fastest classifier for images: a residual network of the same accuracy trains several times faster.
