@@ -45,26 +45,21 @@ def measured(
 
 
 def draw(table: pd.DataFrame, history: pd.DataFrame, path: str | Path) -> None:
-    """Error, time and accuracy against evaluations; evaluations against epochs."""
+    """Error, evaluations and accuracy against tolerance; evaluations against epochs."""
     figure = Figure(figsize=(12, 3.4), dpi=150, layout="constrained")
     panels = figure.subplots(1, 4)
-    for axes, column in zip(panels, ("error of logits", "seconds", "right [%]")):
-        axes.plot(table["evaluations"], table[column], "o-", color="#0072B2")
-        axes.set(xlabel="evaluations per image", ylabel=column)
-        for _, row in table.iterrows():
-            axes.annotate(
-                f"{row['tolerance']:.0e}",
-                (row["evaluations"], row[column]),
-                xytext=(4, 4),
-                textcoords="offset points",
-                fontsize=7,
-            )
+    columns = ("error of logits", "evaluations", "right [%]")
+    for axes, column in zip(panels, columns):
+        axes.plot(table["tolerance"], table[column], "o-", color="#0072B2")
+        axes.set(xscale="log", xlabel="tolerance", ylabel=column)
     panels[0].set(yscale="log")
+    panels[1].set(ylim=(0, None), ylabel="evaluations per image")
+    panels[2].set(ylim=(0, 105))
     panels[3].plot(history["epoch"], history["train_n_evals"], label="forwards")
     panels[3].plot(history["epoch"], history["train_n_evals_backward"], label="backwards")
     panels[3].set(xlabel="epoch", ylabel="evaluations per image", ylim=(0, None))
     panels[3].legend(frameon=False)
-    titles = ("Error of the solver", "Time of a prediction", "Right answers", "In training")
+    titles = ("Error of the solver", "Cost of a prediction", "Right answers", "In training")
     for axes, title in zip(panels, titles):
         axes.set_title(title, fontsize=10, loc="left")
         axes.grid(alpha=0.3)
