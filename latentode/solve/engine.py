@@ -13,7 +13,8 @@ from torch.nn.modules import module as global_hooks
 from latentode.checks import did_you_mean
 from latentode.gradients import GRADIENTS, Adjoint, Gradient, Problem
 from latentode.gradients.fused import Fused
-from latentode.native import Perceptron, library, why_absent
+from latentode.native import Perceptron
+from latentode.native.library import library, why_absent
 from latentode.native.solve import inspect_times
 from latentode.native.structures import ACTIVATIONS, MAX_DEGREE, MAX_LAYERS, MAX_STAGES
 from latentode.solve.flat import FlatField
