@@ -178,6 +178,7 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
     ) -> History:
         """Train a model, or a module `trained` around it, in place; `changes` come before the parameters."""
         device = device_of(self.device)
+        model.run_on(self.engine)
         options = LossOptions(
             self.n_samples, float(self.free_bits), float(self.kinetic), float(self.jacobian)
         )
@@ -206,7 +207,7 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
         self.time_scale_ = learned.time_scale
         self.scaler_ = learned.scaler
         self.covariates_ = learned.covariates
-        self.model_ = model.eval()
+        self.model_ = model.eval().run_on(self.engine)
         if learned.arrays is None:
             names = [str(name) for name in learned.layout.target_cols]
             self.feature_names_in_, self.n_features_in_ = np.array(names, dtype=object), len(names)
@@ -288,9 +289,7 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
         step_size = self.step_size if adaptive or self.step_size is not None else 0.1
         # fixed steps need as many as reach the farthest forecast
         max_steps = MAX_STEPS if step_size is None else max(MAX_STEPS, int(FARTHEST / step_size))
-        return SolveOptions(
-            self.solver, self.rtol, self.atol, step_size, self.gradient, max_steps, self.engine
-        )
+        return SolveOptions(self.solver, self.rtol, self.atol, step_size, self.gradient, max_steps)
 
 
 def _calibrated(learned: Learned, model: LatentODE, held_out: SeriesTable) -> Learned:

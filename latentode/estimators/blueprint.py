@@ -95,7 +95,11 @@ class Blueprint:
             "likelihoods": list(self.likelihoods),
             "target_facts": [[facts.level, facts.n_categories] for facts in self.target_facts],
             "event_rates": list(self.event_rates),
-            "options": {name: as_plain(value) for name, value in self.options.arguments().items()},
+            "options": {
+                name: as_plain(value)
+                for name, value in self.options.arguments().items()
+                if name != "engine"  # of a run, not of a model: see `LatentODE.run_on`
+            },
         }
 
     @classmethod

@@ -265,6 +265,7 @@ class ForecastsMixin:
     def _ask(self, df: Any, times: Any = None) -> Question:
         """The question of a caller, about a table of any form at any times, and warnings about it."""
         check_is_fitted(self, "model_")
+        self.model_.run_on(self.engine)
         arrays = self._learned.arrays
         if isinstance(arrays, OneSeries):
             question = Question.of_arrays(self.layout_, arrays, self._features(df, times))

@@ -17,6 +17,7 @@ from latentode.models.regularisation import penalties
 from latentode.models.solve_options import FARTHEST as FARTHEST
 from latentode.models.solve_options import MAX_STEPS as MAX_STEPS
 from latentode.models.solve_options import SolveOptions
+from latentode.nn.encoders import ENCODERS
 from latentode.nn.inputs import Inputs
 from latentode.nn.likelihoods import Likelihood
 from latentode.nn.normal import Normal
@@ -125,6 +126,13 @@ class LatentODE(nn.Module):
         self.likelihood = likelihood
         self.options = options
         self.intensity = intensity
+
+    def run_on(self, engine: str) -> LatentODE:
+        """Solve and encode by this engine from now on: "auto", "torch" or "native", as in `solve_ivp`; returns self."""
+        self.options = replace(self.options, engine=engine)
+        if isinstance(self.encoder, tuple(ENCODERS.values())):
+            self.encoder.engine = engine
+        return self
 
     def posterior(self, context: SeriesBatch, origin: Tensor) -> Normal:
         """Posterior of the state at the first row of each context, (N, L), whose times count from `origin` (N,)."""

@@ -180,6 +180,7 @@ BAD = {
     "atol": (NOT_POSITIVE, "a number greater than 0"),
     "step_size": (NOT_POSITIVE[:-1], "a number greater than 0, or None"),
     "gradient": (["autograd", None], "one of " + ", ".join(map(repr, GRADIENTS))),
+    "engine": (["cuda", None], "one of 'auto', 'torch', 'native'"),
     "context": (["first", 0, 1, 0.0, 1.0, -0.5, True, None], "one of 'random', 'all', or a number in (0, 1)"),
     "context_gaps": ([-0.1, 1.1, "x", None], "a number in [0, 1]"),
     "anchor": (["middle", 0, None], "one of 'start', 'end'"),

@@ -267,7 +267,7 @@ def test_exploding_losses_stop_with_a_message(table):
     with pytest.raises(
         SolverError, match="the dynamics could not be solved in training: try a smaller lr"
     ) as info:
-        small(lr=1e30, max_epochs=5).fit(table)
+        small(lr=1e30, max_epochs=5, engine="torch").fit(table)
     assert "NON_FINITE" in str(info.value)
 
 

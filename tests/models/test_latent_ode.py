@@ -339,7 +339,7 @@ def test_parts_have_the_sizes_and_the_direction_asked_for():
 
 
 def test_options_are_the_arguments_of_solve_ivp():
-    options = SolveOptions("rk4", 1e-2, 1e-3, 0.5, "backprop", 7)
+    options = SolveOptions("rk4", 1e-2, 1e-3, 0.5, "backprop", 7, "torch")
     assert options.arguments() == {
         "solver": "rk4",
         "rtol": 1e-2,
@@ -347,4 +347,5 @@ def test_options_are_the_arguments_of_solve_ivp():
         "step_size": 0.5,
         "gradient": "backprop",
         "max_steps": 7,
+        "engine": "torch",
     }
