@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,50 @@ class Perceptron:
     inputs: Tensor | None = None
     raw_speed: Tensor | None = None
 
+    @classmethod
+    def of(
+        cls, network: nn.Sequential, *, time_input: bool = False, inputs: Tensor | None = None
+    ) -> Perceptron | None:
+        """The form of linear layers with one activation between them; None where the network is anything else.
+
+        With it a field of your own is solved by the kernels:
+
+        >>> from torch import nn
+        >>> from latentode.native import Perceptron
+        >>> class Field(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.net = nn.Sequential(nn.Linear(4, 20), nn.Tanh(), nn.Linear(20, 4))
+        ...
+        ...     def forward(self, t, y):
+        ...         return self.net(y)
+        ...
+        ...     def as_perceptron(self, y0):
+        ...         return Perceptron.of(self.net)
+
+        Parameters
+        ----------
+        network : nn.Sequential
+            nn.Linear, then any number of pairs of nn.Tanh, Softplus, ELU, SiLU or ReLU (with the arguments that torch
+            gives them) and nn.Linear.
+        time_input, inputs
+            What the first layer reads behind the state: as those of the class.
+        """
+        parts = list(network)
+        linear, between = parts[::2], parts[1::2]
+        names = {_activation_of(part) for part in between}
+        if len(parts) % 2 == 0 or len(names) > 1 or None in names:
+            return None
+        if type(network) is not nn.Sequential or any(type(layer) is not nn.Linear for layer in linear):
+            return None
+        layers = [layer for layer in linear if isinstance(layer, nn.Linear)]
+        if any(a.out_features != b.in_features for a, b in pairwise(layers)):
+            return None
+        activation = names.pop() if names else "tanh"
+        assert activation is not None
+        weights, biases = tuple(layer.weight for layer in layers), tuple(layer.bias for layer in layers)
+        return cls(weights, biases, activation, time_input, inputs)
+
     @property
     def dim(self) -> int:
         """D, the numbers of a state that move; those behind them have derivative 0."""
@@ -45,3 +90,22 @@ class Perceptron:
         """All tensors that gradients may be wanted for, without the inputs."""
         speed = () if self.raw_speed is None else (self.raw_speed,)
         return (*self.weights, *(bias for bias in self.biases if bias is not None), *speed)
+
+
+def _activation_of(module: nn.Module) -> str | None:
+    """Its name, where it is one that the kernels know, with the arguments that they know."""
+    name = _ACTIVATIONS.get(type(module))
+    if isinstance(module, nn.Softplus) and (module.beta, module.threshold) != (1, 20):
+        return None
+    if isinstance(module, nn.ELU) and module.alpha != 1:
+        return None
+    return name
+
+
+_ACTIVATIONS: dict[type[nn.Module], str] = {
+    nn.Tanh: "tanh",
+    nn.Softplus: "softplus",
+    nn.ELU: "elu",
+    nn.SiLU: "silu",
+    nn.ReLU: "relu",
+}
