@@ -58,6 +58,7 @@ class ForecastsMixin:
     scaler_: ValueScaler
     random_state: RandomState
     model_: LatentODE
+    engine: str
     likelihoods_: dict[Hashable, str]
     _forecaster: Forecaster
     _learned: Learned

@@ -131,7 +131,7 @@ class LatentODE(nn.Module):
         """Solve and encode by this engine from now on: "auto", "torch" or "native", as in `solve_ivp`; returns self."""
         self.options = replace(self.options, engine=engine)
         if isinstance(self.encoder, tuple(ENCODERS.values())):
-            self.encoder.engine = engine
+            self.encoder.engine = engine  # type: ignore[assignment]
         return self
 
     def posterior(self, context: SeriesBatch, origin: Tensor) -> Normal:
