@@ -37,13 +37,16 @@ class Fused:
     ----------
     perceptron : callable
         (y0 (N, D)) -> Perceptron, the form of the problem's field for these series.
+    y0, form : Tensor (N, D) and Perceptron
+        That for these ones, which is known already.
     """
 
-    def __init__(self, perceptron: Callable[[Tensor], Perceptron]) -> None:
+    def __init__(self, perceptron: Callable[[Tensor], Perceptron], y0: Tensor, form: Perceptron) -> None:
         self.perceptron = perceptron
+        self.y0, self.form = y0, form
 
     def __call__(self, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> tuple[Tensor, Outcome]:
-        form = self.perceptron(y0)
+        form = self.form if y0 is self.y0 else self.perceptron(y0)
         steps = steps_of(problem)
         if not problem.wants_gradient(y0, t0, t_eval):
             y, outcome, _ = solve_forward(form, steps, problem.max_steps, y0, t0, t_eval, keep=False)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -55,9 +56,7 @@ class AcceptedSteps:
 
     def __init__(self, pointer: ctypes.c_void_p) -> None:
         self.pointer = pointer
-        found = library()
-        assert found is not None
-        weakref.finalize(self, found.latentode_free_steps, pointer)
+        weakref.finalize(self, _entry("latentode_free_steps"), pointer)
 
 
 def numbers(values: Sequence[float]) -> ctypes.Array[ctypes.c_double]:
@@ -208,9 +207,15 @@ def fixed_step(step_size: float) -> ControllerStructure:
 
 
 def _call(name: str, *arguments: object) -> int:
+    return int(_entry(name)(*arguments))
+
+
+@cache
+def _entry(name: str) -> Callable[..., int]:
     found = library()
     assert found is not None, "asked for native kernels that are not there"
-    return int(getattr(found, name)(*arguments))
+    entry: Callable[..., int] = getattr(found, name)
+    return entry
 
 
 def _problem(

@@ -53,11 +53,13 @@ def fused(
     check_engine(engine)
     if engine == "torch":
         return None
-    why_not = "its kernels know no events" if with_event else _why_not(problem, gradient, y0, t0, t_eval)
-    if why_not is None:
-        return Fused(_own_field(problem).as_perceptron)
+    found = (
+        "its kernels know no events" if with_event else _form_or_why_not(problem, gradient, y0, t0, t_eval)
+    )
+    if isinstance(found, Perceptron):
+        return Fused(_own_field(problem).as_perceptron, y0, found)
     if engine == "native":
-        raise ValueError(f"engine='native' cannot solve this, because {why_not}: use engine='auto'")
+        raise ValueError(f"engine='native' cannot solve this, because {found}: use engine='auto'")
     return None
 
 
@@ -70,8 +72,10 @@ def solve_fused(gradient: Fused, problem: Problem, y0: Tensor, t0: Tensor, t_eva
     return Answer(y, *run)
 
 
-def _why_not(problem: Problem, gradient: Gradient, y0: Tensor, t0: Tensor, t_eval: Tensor) -> str | None:
-    """What the kernels do not know about this problem; None where they know all."""
+def _form_or_why_not(
+    problem: Problem, gradient: Gradient, y0: Tensor, t0: Tensor, t_eval: Tensor
+) -> Perceptron | str:
+    """The form of the field, or what the kernels do not know about this problem."""
     field = _own_field(problem)
     if not hasattr(type(field), "as_perceptron"):
         return (
@@ -93,7 +97,7 @@ def _why_not(problem: Problem, gradient: Gradient, y0: Tensor, t0: Tensor, t_eva
         wanted or not (gradient is GRADIENTS["backprop"] or isinstance(gradient, Adjoint))
     ):
         return "its kernels have the gradient 'discrete_adjoint' alone"
-    return _why_not_now(y0, t0, t_eval) or _why_not_field(field, problem, y0)
+    return _why_not_now(y0, t0, t_eval) or _form_or_why_not_field(field, problem, y0)
 
 
 def _own_field(problem: Problem) -> Any:
@@ -120,15 +124,15 @@ def _why_not_now(*inputs: Tensor) -> str | None:
     return None
 
 
-def _why_not_field(field: Any, problem: Problem, y0: Tensor) -> str | None:
+def _form_or_why_not_field(field: Any, problem: Problem, y0: Tensor) -> Perceptron | str:
     if getattr(field, "largest_step", None) is not None:
         return "the field bounds its steps by `largest_step`"
-    if _is_changed(field):
+    if any(getattr(global_hooks, name) for name in _GLOBAL_HOOKS) or _is_changed(field):
         return "the field, or a part of it, has a hook, or a `forward` of its own beside `as_perceptron`"
     form = field.as_perceptron(y0)
     if form is None:
         return "the field's parts are not those of a plain perceptron"
-    return _why_not_form(form, problem, y0)
+    return _why_not_form(form, problem, y0) or form
 
 
 def _why_not_form(form: Perceptron, problem: Problem, y0: Tensor) -> str | None:
@@ -154,12 +158,12 @@ def _why_not_form(form: Perceptron, problem: Problem, y0: Tensor) -> str | None:
 
 def _is_changed(field: Any) -> bool:
     """Whether calling the field may do something else than its `as_perceptron` says."""
-    if any(vars(global_hooks)[name] for name in _GLOBAL_HOOKS):
-        return True
     if not isinstance(field, nn.Module):
         own = getattr(field, "field", None)  # of a frozen wrapper, such as the latent dynamics
         return isinstance(own, nn.Module) and _is_changed(own)
-    return any(_is_changed_itself(part) for part in field.modules())
+    if _is_changed_itself(field):
+        return True
+    return any(_is_changed(part) for part in field._modules.values() if part is not None)
 
 
 def _is_changed_itself(module: nn.Module) -> bool:
