@@ -1,0 +1,381 @@
+// A GRU over ragged series, forward and backward, with the encoder's inputs read straight from the padded batch.
+// Included inside the namespace of an instruction set, after vector.hpp, functions.hpp and products.hpp.
+//
+// A block is as many series as a vector has lanes. A slot holds what one step of a block leaves to the backward pass:
+//     state (Hp), reset, update, candidate (3 Hp), the state's part in the candidate (Hp), inputs (Fp)
+// with Hp, Fp the sizes padded to a multiple of 4, and a number of vectors that is odd, lest slots share cache sets.
+
+namespace gru {
+
+using products::Arena;
+using products::load;
+using products::padded;
+using products::store;
+
+constexpr int max_threads = 64;
+constexpr int64_t chunk = 32;  // steps whose cotangents are kept before they go to the gradients of the weights
+
+template <class T>
+struct Sizes {
+    static constexpr int L = lanes_of<T>;
+    int64_t hidden, inputs, state, reset, update, candidate, recurrent, read, slot, cotangents;
+
+    explicit Sizes(const latentode_gru& g)
+        : hidden(padded(g.hidden)), inputs(padded(n_inputs(g))) {
+        state = 0, reset = hidden * L, update = 2 * reset, candidate = 3 * reset, recurrent = 4 * reset;
+        read = 5 * reset;
+        slot = ((5 * hidden + inputs) | 1) * L;
+        cotangents = ((4 * hidden) | 1) * L;
+    }
+    static int64_t n_inputs(const latentode_gru& g) { return 2 * g.n_targets + (g.gap_input ? 1 : 0); }
+    int64_t packed_gates(const latentode_gru& g) const { return hidden * (4 + 3 * (n_inputs(g) + g.hidden)); }
+    int64_t packed_transpose(const latentode_gru& g) const { return products::packed_size(3 * hidden, g.hidden); }
+    // Gradients of a thread: recurrent and input matrix as outer_sums has them, four biases lane by lane.
+    int64_t d_recurrent() const { return 3 * hidden * hidden; }
+    int64_t d_input() const { return 3 * hidden * inputs; }
+    int64_t gradients() const { return d_recurrent() + d_input() + 4 * hidden * L; }
+};
+
+template <class T>
+static int64_t n_blocks(const latentode_gru& g) {
+    return (g.n_series + lanes_of<T> - 1) / lanes_of<T>;
+}
+
+template <class T>
+static int64_t n_rows(const latentode_gru& g, int64_t block) {
+    return g.lengths[g.order[block * lanes_of<T>]];
+}
+
+// Calls work(block, first of its slots) for each block of a thread: a block goes to the thread with least to do.
+template <class T, class Work>
+static void share(const latentode_gru& g, int thread, Work work) {
+    int64_t rows[max_threads] = {}, slots = 0;
+    for (int64_t block = 0; block < n_blocks<T>(g); ++block) {
+        int least = 0;
+        for (int other = 1; other < g.n_threads; ++other)
+            if (rows[other] < rows[least]) least = other;
+        if (least == thread) work(block, slots);
+        rows[least] += n_rows<T>(g, block) + 1;
+        slots += n_rows<T>(g, block);
+    }
+}
+
+template <class T>
+static int64_t n_slots(const latentode_gru& g) {
+    int64_t slots = 0;
+    for (int64_t block = 0; block < n_blocks<T>(g); ++block) slots += n_rows<T>(g, block);
+    return slots;
+}
+
+// ---- reading the batch ----------------------------------------------------------------------------------------------
+
+template <class T>
+struct Lanes {
+    static constexpr int L = lanes_of<T>;
+    int64_t series[L], length[L];
+    int n;
+
+    Lanes(const latentode_gru& g, int64_t block) {
+        const int64_t left = g.n_series - block * L;
+        n = left < L ? (int)left : L;
+        for (int i = 0; i < n; ++i) {
+            series[i] = g.order[block * L + i];
+            length[i] = g.lengths[series[i]];
+        }
+    }
+};
+
+// What the series of a block show in one step.
+template <class T>
+struct Reading {
+    static constexpr int L = lanes_of<T>;
+    using Integers = typename Simd<T>::Integers;
+    Integers updates;   // all bits of a lane whose state takes part
+    int64_t* seen;      // the inputs that are not 0 in all lanes
+    int64_t n_seen;
+
+    void read(const latentode_gru& g, const Lanes<T>& lanes, int64_t step, T* x) {
+        const T* values[L];
+        const uint8_t* mask[L];
+        T gap[L] = {};
+        typename Element<Vector<T>>::integer has_row[L] = {}, has_cell[L] = {};
+        int n = lanes.n;
+        while (n > 0 && lanes.length[n - 1] <= step) --n;
+        for (int i = 0; i < n; ++i) {
+            const int64_t series = lanes.series[i], row = g.backwards ? lanes.length[i] - 1 - step : step;
+            values[i] = (const T*)g.values + series * g.values_strides[0] + row * g.values_strides[1];
+            mask[i] = g.mask + series * g.mask_strides[0] + row * g.mask_strides[1];
+            has_row[i] = -1;
+            gap[i] = (T)since_row_before(g, series, row, step);
+        }
+        n_seen = 0;
+        const int64_t D = g.n_targets;
+        for (int64_t d = 0; d < D; ++d) {
+            T *value = x + d * L, *observed = x + (D + d) * L;
+            store(value, Vector<T>{});
+            store(observed, Vector<T>{});
+            bool any = false;
+            for (int i = 0; i < n; ++i)
+                if (mask[i][d * g.mask_strides[2]]) {
+                    value[i] = values[i][d * g.values_strides[2]];
+                    observed[i] = 1;
+                    has_cell[i] = -1;
+                    any = true;
+                }
+            if (any) seen[n_seen++] = d * L, seen[n_seen++] = (D + d) * L;
+        }
+        if (g.gap_input) {
+            __builtin_memcpy(x + 2 * D * L, gap, sizeof gap);
+            seen[n_seen++] = 2 * D * L;
+        }
+        const int64_t used = Sizes<T>::n_inputs(g);
+        for (int64_t k = used; k < padded(used); ++k) store(x + k * L, Vector<T>{});
+        __builtin_memcpy(&updates, g.skip_empty ? has_cell : has_row, sizeof updates);
+    }
+
+   private:
+    static double since_row_before(const latentode_gru& g, int64_t series, int64_t row, int64_t step) {
+        if (step == 0) return 0;
+        const double* t = g.times + series * g.times_strides[0];
+        const int64_t later = g.backwards ? row + 1 : row;
+        return t[later * g.times_strides[1]] - t[(later - 1) * g.times_strides[1]];
+    }
+};
+
+// ---- forward --------------------------------------------------------------------------------------------------------
+
+INLINE F32 gate_of(F32 x) { return 0.5f + 0.5f * tanh_of(0.5f * x); }
+INLINE F64 gate_of(F64 x) { return sigmoid_of(x); }
+
+// Four units of the three gates a tile: biases (reset, update, input's and state's part of the candidate), then for
+// every input, then for every state the weights of (reset, update, candidate).
+template <class T>
+static void pack_gates(const latentode_gru& g, T* packed) {
+    const int64_t H = g.hidden, F = Sizes<T>::n_inputs(g);
+    const T *wi = (const T*)g.weight_ih, *wh = (const T*)g.weight_hh;
+    const T *bi = (const T*)g.bias_ih, *bh = (const T*)g.bias_hh;
+    for (int64_t first = 0; first < H; first += 4) {
+        for (int part = 0; part < 4; ++part)
+            for (int64_t u = first; u < first + 4; ++u) {
+                const int64_t r = u, z = H + u, n = 2 * H + u;
+                *packed++ = u >= H      ? (T)0
+                            : part == 0 ? bi[r] + bh[r]
+                            : part == 1 ? bi[z] + bh[z]
+                            : part == 2 ? bi[n]
+                                        : bh[n];
+            }
+        for (int64_t k = 0; k < F + H; ++k)
+            for (int gate = 0; gate < 3; ++gate)
+                for (int64_t u = first; u < first + 4; ++u)
+                    *packed++ = u >= H ? (T)0 : k < F ? wi[(gate * H + u) * F + k] : wh[(gate * H + u) * H + k - F];
+    }
+}
+
+template <class T>
+INLINE void add_products(const T* w, Vector<T> x, Vector<T>* a, Vector<T>* b, Vector<T>* c) {
+#pragma GCC unroll 4
+    for (int u = 0; u < 4; ++u) a[u] += w[u] * x;
+#pragma GCC unroll 4
+    for (int u = 0; u < 4; ++u) b[u] += w[4 + u] * x;
+#pragma GCC unroll 4
+    for (int u = 0; u < 4; ++u) c[u] += w[8 + u] * x;
+}
+
+template <class T>
+static void update(const latentode_gru& g, const Sizes<T>& size, const T* packed, const Reading<T>& reading, T* slot, T* next) {
+    constexpr int L = lanes_of<T>;
+    using V = Vector<T>;
+    const int64_t F = Sizes<T>::n_inputs(g);
+    const T *x = slot + size.read, *h = slot + size.state;
+    for (int64_t first = 0; first < size.hidden; first += 4) {
+        V r[4], z[4], n[4], own[4];
+#pragma GCC unroll 4
+        for (int u = 0; u < 4; ++u) {
+            r[u] = splat<V>(packed[u]), z[u] = splat<V>(packed[4 + u]);
+            n[u] = splat<V>(packed[8 + u]), own[u] = splat<V>(packed[12 + u]);
+        }
+        packed += 16;
+        for (int64_t i = 0; i < reading.n_seen; ++i)
+            add_products(packed + reading.seen[i] / L * 12, load(x + reading.seen[i]), r, z, n);
+        packed += 12 * F;
+        for (int64_t k = 0; k < g.hidden; ++k, packed += 12) add_products(packed, load(h + k * L), r, z, own);
+#pragma GCC unroll 4
+        for (int u = 0; u < 4; ++u) {
+            T* unit = slot + (first + u) * L;
+            const V reset = gate_of(r[u]), gate = gate_of(z[u]);
+            const V keeps = reading.updates ? gate : splat<V>(1);  // to the last bit
+            const V candidate = tanh_of(n[u] + reset * own[u]);
+            store(unit + size.reset, reset);
+            store(unit + size.update, keeps);
+            store(unit + size.candidate, candidate);
+            store(unit + size.recurrent, own[u]);
+            store(next + (first + u) * L, keeps * load(unit + size.state) + (candidate - keeps * candidate));
+        }
+    }
+}
+
+template <class T>
+struct Forward {
+    T *packed, *last, *slots;  // slots: two in turn where none are kept
+    int64_t* seen;
+
+    Forward(const latentode_gru& g, const Sizes<T>& size, Arena& arena) {
+        packed = arena.take<T>(size.packed_gates(g));
+        last = arena.take<T>(size.hidden * lanes_of<T>);
+        slots = arena.take<T>(2 * size.slot);
+        seen = arena.take<int64_t>(Sizes<T>::n_inputs(g));
+    }
+};
+
+template <class T>
+static void write_states(const latentode_gru& g, const Lanes<T>& lanes, const T* h) {
+    for (int i = 0; i < lanes.n; ++i)
+        for (int64_t u = 0; u < g.hidden; ++u)
+            ((T*)g.states)[lanes.series[i] * g.hidden + u] = h[u * lanes_of<T> + i];
+}
+
+template <class T>
+static void forward(const latentode_gru& g, int thread) {
+    const Sizes<T> size(g);
+    Arena arena{(char*)g.scratch + thread * (g.forward_bytes / g.n_threads)};
+    const Forward<T> own(g, size, arena);
+    pack_gates(g, own.packed);
+    share<T>(g, thread, [&](int64_t block, int64_t first_slot) {
+        const Lanes<T> lanes(g, block);
+        const int64_t rows = n_rows<T>(g, block);
+        Reading<T> reading;
+        reading.seen = own.seen;
+        T* slot = g.keep ? (T*)g.saved + first_slot * size.slot : own.slots;
+        __builtin_memset(rows ? slot : own.last, 0, size.hidden * lanes_of<T> * sizeof(T));
+        for (int64_t step = 0; step < rows; ++step) {
+            T* next = g.keep ? slot + size.slot : own.slots + (step + 1) % 2 * size.slot;
+            reading.read(g, lanes, step, slot + size.read);
+            update(g, size, own.packed, reading, slot, step + 1 < rows ? next : own.last);
+            slot = next;
+        }
+        write_states(g, lanes, own.last);
+    });
+}
+
+// ---- backward -------------------------------------------------------------------------------------------------------
+
+template <class T>
+struct Backward {
+    T *packed, *d_state, *cotangents, *gradients;
+
+    Backward(const latentode_gru& g, const Sizes<T>& size, Arena& arena) {
+        packed = arena.take<T>(size.packed_transpose(g));
+        d_state = arena.take<T>(size.hidden * lanes_of<T>);
+        cotangents = arena.take<T>(chunk * size.cotangents);
+        gradients = arena.take<T>(size.gradients());
+    }
+};
+
+// From the cotangent of the state after a step, those of (reset, update, the state's part of the candidate, candidate)
+// before their nonlinearities; leaves in d_state what went past the gates.
+template <class T>
+INLINE void unit_cotangents(const Sizes<T>& size, const T* slot, T* d_state, T* cotangents) {
+    using V = Vector<T>;
+    const int64_t next = size.hidden * lanes_of<T>;
+    for (int64_t at = 0; at < next; at += lanes_of<T>) {
+        const V h = load(slot + size.state + at), r = load(slot + size.reset + at), z = load(slot + size.update + at);
+        const V n = load(slot + size.candidate + at), own = load(slot + size.recurrent + at);
+        const V d = load(d_state + at);
+        const V d_candidate = d * (1 - z) * (1 - n * n);
+        T* c = cotangents + at;
+        store(c, d_candidate * own * (r - r * r));
+        store(c + next, d * (h - n) * (z - z * z));
+        store(c + 2 * next, d_candidate * r);
+        store(c + 3 * next, d_candidate);
+        store(d_state + at, d * z);
+    }
+}
+
+template <class T>
+static void add_to_gradients(const Sizes<T>& size, const Backward<T>& own, const T* first_slot, int64_t steps) {
+    constexpr int L = lanes_of<T>;
+    const int64_t H = size.hidden, F = size.inputs, along = size.slot, across = size.cotangents;
+    const T *x = first_slot + size.read, *candidate = own.cotangents + 3 * H * L;
+    T *d_input = own.gradients + size.d_recurrent(), *d_biases = d_input + size.d_input();
+    products::outer_sums(own.gradients, own.cotangents, across, 3 * H, first_slot + size.state, along, H, steps);
+    products::outer_sums(d_input, own.cotangents, across, 2 * H, x, along, F, steps);
+    products::outer_sums(d_input + 2 * H * F, candidate, across, H, x, along, F, steps);
+    products::row_sums(d_biases, own.cotangents, across, 4 * H, steps);
+}
+
+template <class T>
+static void read_d_states(const latentode_gru& g, const Lanes<T>& lanes, T* d_state) {
+    __builtin_memset(d_state, 0, padded(g.hidden) * lanes_of<T> * sizeof(T));
+    for (int i = 0; i < lanes.n; ++i)
+        for (int64_t u = 0; u < g.hidden; ++u)
+            d_state[u * lanes_of<T> + i] = ((const T*)g.d_states)[lanes.series[i] * g.hidden + u];
+}
+
+template <class T>
+static void backward(const latentode_gru& g, int thread) {
+    const Sizes<T> size(g);
+    Arena arena{(char*)g.scratch + thread * (g.backward_bytes / g.n_threads)};
+    const Backward<T> own(g, size, arena);
+    const T* weight = (const T*)g.weight_hh;
+    const int64_t H = g.hidden, Hp = size.hidden;
+    products::pack(
+        own.packed, 3 * Hp, H,
+        [&](int64_t j, int64_t k) { return k % Hp < H ? weight[(k / Hp * H + k % Hp) * H + j] : (T)0; },
+        [](int64_t) { return (T)0; });
+    __builtin_memset(own.gradients, 0, size.gradients() * sizeof(T));
+    share<T>(g, thread, [&](int64_t block, int64_t first_slot) {
+        const Lanes<T> lanes(g, block);
+        const T* slots = (const T*)g.saved + first_slot * size.slot;
+        read_d_states(g, lanes, own.d_state);
+        for (int64_t end = n_rows<T>(g, block); end > 0;) {
+            const int64_t begin = end > chunk ? end - chunk : 0;
+            for (int64_t step = end - 1; step >= begin; --step) {
+                T* cotangents = own.cotangents + (step - begin) * size.cotangents;
+                unit_cotangents(size, slots + step * size.slot, own.d_state, cotangents);
+                if (step == 0) break;  // the first state is 0
+                products::product(own.packed, cotangents, 3 * Hp, H, [&](int64_t j, Vector<T> sum) {
+                    store(own.d_state + j * lanes_of<T>, load(own.d_state + j * lanes_of<T>) + sum);
+                });
+            }
+            add_to_gradients(size, own, slots + begin * size.slot, end - begin);
+            end = begin;
+        }
+    });
+}
+
+// After all threads: their gradients, one after the other, into the caller's arrays (which it has set to 0).
+template <class T>
+static void collect(const latentode_gru& g) {
+    constexpr int L = lanes_of<T>;
+    const Sizes<T> size(g);
+    const int64_t H = g.hidden, Hp = size.hidden, F = Sizes<T>::n_inputs(g);
+    for (int thread = 0; thread < g.n_threads; ++thread) {
+        Arena arena{(char*)g.scratch + thread * (g.backward_bytes / g.n_threads)};
+        const T* recurrent = Backward<T>(g, size, arena).gradients;
+        const T *input = recurrent + size.d_recurrent(), *biases = input + size.d_input();
+        for (int64_t i = 0; i < 3 * H; ++i) {
+            const int64_t row = i / H * Hp + i % H, candidate = i < 2 * H ? row : Hp + row;
+            for (int64_t k = 0; k < H; ++k)
+                ((T*)g.d_weight_hh)[i * H + k] += recurrent[products::outer_index(row, k, Hp)];
+            for (int64_t k = 0; k < F; ++k)
+                ((T*)g.d_weight_ih)[i * F + k] += input[products::outer_index(row, k, size.inputs)];
+            for (int l = 0; l < L; ++l) {
+                ((T*)g.d_bias_hh)[i] += biases[row * L + l];
+                ((T*)g.d_bias_ih)[i] += biases[candidate * L + l];
+            }
+        }
+    }
+}
+
+template <class T>
+static void plan(latentode_gru& g) {
+    const Sizes<T> size(g);
+    Arena forward{nullptr}, backward{nullptr};
+    Forward<T>(g, size, forward);
+    Backward<T>(g, size, backward);
+    g.saved_bytes = g.keep ? n_slots<T>(g) * size.slot * (int64_t)sizeof(T) : 0;
+    g.forward_bytes = g.n_threads * forward.used;
+    g.backward_bytes = g.n_threads * backward.used;
+}
+
+}  // namespace gru
