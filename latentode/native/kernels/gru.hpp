@@ -89,16 +89,16 @@ struct Lanes {
 template <class T>
 struct Reading {
     static constexpr int L = lanes_of<T>;
-    using Integers = typename Simd<T>::Integers;
-    Integers updates;   // all bits of a lane whose state takes part
-    int64_t* seen;      // the inputs that are not 0 in all lanes
+    using Integer = typename Element<Vector<T>>::integer;
+    typename Simd<T>::Integers updates;  // all bits of a lane whose state takes part
+    int64_t* seen;                       // the inputs that are not 0 in all lanes
     int64_t n_seen;
 
     void read(const latentode_gru& g, const Lanes<T>& lanes, int64_t step, T* x) {
         const T* values[L];
         const uint8_t* mask[L];
         T gap[L] = {};
-        typename Element<Vector<T>>::integer has_row[L] = {}, has_cell[L] = {};
+        Integer has_row[L] = {}, has_cell[L] = {};
         int n = lanes.n;
         while (n > 0 && lanes.length[n - 1] <= step) --n;
         for (int i = 0; i < n; ++i) {
@@ -111,17 +111,19 @@ struct Reading {
         n_seen = 0;
         const int64_t D = g.n_targets;
         for (int64_t d = 0; d < D; ++d) {
-            T *value = x + d * L, *observed = x + (D + d) * L;
-            store(value, Vector<T>{});
-            store(observed, Vector<T>{});
-            bool any = false;
-            for (int i = 0; i < n; ++i)
-                if (mask[i][d * g.mask_strides[2]]) {
-                    value[i] = values[i][d * g.values_strides[2]];
-                    observed[i] = 1;
-                    has_cell[i] = -1;
-                    any = true;
-                }
+            Integer value[L] = {}, any = 0;
+            T observed[L] = {};
+            for (int i = 0; i < n; ++i) {
+                const Integer is_observed = mask[i][d * g.mask_strides[2]] ? -1 : 0;
+                Integer bits;
+                __builtin_memcpy(&bits, values[i] + d * g.values_strides[2], sizeof bits);
+                value[i] = bits & is_observed;  // no branch: it would be guessed wrong
+                observed[i] = (T)-is_observed;
+                has_cell[i] |= is_observed;
+                any |= is_observed;
+            }
+            __builtin_memcpy(x + d * L, value, sizeof value);
+            __builtin_memcpy(x + (D + d) * L, observed, sizeof observed);
             if (any) seen[n_seen++] = d * L, seen[n_seen++] = (D + d) * L;
         }
         if (g.gap_input) {
@@ -236,6 +238,7 @@ static void write_states(const latentode_gru& g, const Lanes<T>& lanes, const T*
 
 template <class T>
 static void forward(const latentode_gru& g, int thread) {
+    const products::NoSubnormals mode;
     const Sizes<T> size(g);
     Arena arena{(char*)g.scratch + thread * (g.forward_bytes / g.n_threads)};
     const Forward<T> own(g, size, arena);
@@ -313,6 +316,7 @@ static void read_d_states(const latentode_gru& g, const Lanes<T>& lanes, T* d_st
 
 template <class T>
 static void backward(const latentode_gru& g, int thread) {
+    const products::NoSubnormals mode;
     const Sizes<T> size(g);
     Arena arena{(char*)g.scratch + thread * (g.backward_bytes / g.n_threads)};
     const Backward<T> own(g, size, arena);
@@ -327,7 +331,7 @@ static void backward(const latentode_gru& g, int thread) {
         const Lanes<T> lanes(g, block);
         const T* slots = (const T*)g.saved + first_slot * size.slot;
         read_d_states(g, lanes, own.d_state);
-        for (int64_t end = n_rows<T>(g, block); end > 0;) {
+        for (int64_t end = n_rows<T>(g, block); end > 0 && !products::all_zero(own.d_state, Hp);) {
             const int64_t begin = end > chunk ? end - chunk : 0;
             for (int64_t step = end - 1; step >= begin; --step) {
                 T* cotangents = own.cotangents + (step - begin) * size.cotangents;
