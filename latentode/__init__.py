@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from latentode.nn.ode_block import ODEBlock
     from latentode.solve import solve_ivp
+    from latentode.versions import show_versions
 
 __all__ = [
     "ContinuousFlowDensity",
@@ -31,6 +32,7 @@ __all__ = [
     "odeint",
     "odeint_adjoint",
     "odeint_event",
+    "show_versions",
     "solve_ivp",
 ]
 
@@ -45,6 +47,7 @@ _HOMES = {
     "odeint": "latentode.drop_in",
     "odeint_adjoint": "latentode.drop_in",
     "odeint_event": "latentode.drop_in",
+    "show_versions": "latentode.versions",
     "solve_ivp": "latentode.solve",
 }
 

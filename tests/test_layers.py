@@ -21,6 +21,7 @@ ROWS = {
     "datasets": 1,
     "metrics": 1,
     "plotting": 1,
+    "versions": 2,
     "gradients": 2,
     "solve": 3,
     "drop_in": 3,

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from latentode.exceptions import DataError
+from latentode.version import __version__
 
 app = typer.Typer(
     help="Forecasts, with honest uncertainty, for irregular time series.",
@@ -27,8 +28,28 @@ class DemoData(StrEnum):
     physionet2012 = "physionet2012"
 
 
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    typer.echo(f"latentode {__version__}")
+    from latentode.versions import engine_line
+
+    typer.echo(engine_line())
+    raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and the engine that runs.",
+            callback=_print_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
     """Forecasts, with honest uncertainty, for irregular time series."""
 
 

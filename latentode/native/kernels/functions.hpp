@@ -73,7 +73,7 @@ INLINE V reciprocal(V x) {
 // Two roundings; 1 / x of a subnormal or infinite x is not needed here.
 #if defined(__AVX512F__)
 INLINE F32 reciprocal(F32 x) {
-    const F32 guess = (F32)_mm512_rcp14_ps((__m512)x);
+    const F32 guess = (F32)_mm512_maskz_rcp14_ps((__mmask16)0xffff, (__m512)x);
     return guess * (2 - x * guess);
 }
 #endif

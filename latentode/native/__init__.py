@@ -1,0 +1,9 @@
+"""The fused engine: solves and encoders in compiled kernels, for the fields they know; torch can do all of it too.
+
+The kernels are plain C entry points in one shared library, called by ctypes: it needs nothing to build but a compiler,
+releases Python's lock during every call, and one call does a whole solve, so that its own microseconds do not count.
+"""
+
+from latentode.native.library import instruction_set, library, why_absent
+
+__all__ = ["instruction_set", "library", "why_absent"]

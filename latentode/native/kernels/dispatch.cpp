@@ -1,0 +1,247 @@
+<<<<<<< HEAD
+// The entry points: they choose an instruction set, divide the series among threads, and find the memory.
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api.h"
+#include "pool.hpp"
+#include "steps.hpp"
+#include "table.hpp"
+
+namespace latentode {
+
+bool grow(Records& records, int64_t more) {
+    int64_t capacity = records.capacity ? 2 * records.capacity : 1 << 16;
+    while (capacity < records.used + more) capacity *= 2;
+    char* data = (char*)realloc(records.data, (size_t)capacity);
+    if (!data) return false;
+    records.data = data;
+    records.capacity = capacity;
+    return true;
+}
+
+namespace {
+
+struct Choice {
+    const char* name;
+    const Kernels* kernels;
+};
+
+Choice choose() {
+    const char* asked = getenv("LATENTODE_ISA");
+    const bool any = !asked || !*asked;
+#if defined(LATENTODE_X86)
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+    if (avx512 && (any || !strcmp(asked, "avx512"))) return {"avx512", &avx512::kernels};
+    if (avx2 && (any || strcmp(asked, "portable"))) return {"avx2", &avx2::kernels};
+#else
+    (void)any;
+#endif
+    return {"portable", &portable::kernels};
+}
+
+const Choice& chosen() {
+    static const Choice choice = choose();
+    return choice;
+}
+
+const TypedKernels& typed(int64_t double_precision) {
+    const Kernels& kernels = *chosen().kernels;
+    return double_precision ? kernels.of_double : kernels.of_float;
+}
+
+// A block of aligned memory that is kept by its thread for the next call.
+class Kept {
+   public:
+    ~Kept() { free(block_); }
+    void* of(size_t bytes) {
+        if (bytes <= size_) return aligned(block_);
+        free(block_);
+        block_ = malloc(bytes + 64);
+        size_ = block_ ? bytes : 0;
+        return block_ ? aligned(block_) : nullptr;
+    }
+
+   private:
+    static void* aligned(void* block) { return (void*)(((uintptr_t)block + 63) / 64 * 64); }
+    void* block_ = nullptr;
+    size_t size_ = 0;
+};
+
+size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// Threads worth waking: each with at least one full set of lanes.
+int64_t n_ranges_of(const latentode_solve& p) {
+    const int64_t lanes = chosen().kernels->lanes / (p.double_precision ? 2 : 1);
+    const int64_t sets = (p.n + lanes - 1) / lanes;
+    const int64_t most = p.n_threads < 1 ? 1 : p.n_threads;
+    return sets < most ? (sets < 1 ? 1 : sets) : most;
+}
+
+struct Forward {
+    const latentode_solve* problem;
+    const TypedKernels* kernels;
+    char *shared, *scratch;
+    size_t scratch_bytes;
+    Range* ranges;
+    int64_t* last;
+    bool keep;
+    int failures[1024];
+};
+
+void forward_work(int thread, void* data) {
+    Forward& f = *(Forward*)data;
+    Range& range = f.ranges[thread];
+    f.failures[thread] = f.kernels->forward(
+        f.problem, f.shared, f.scratch + (size_t)thread * f.scratch_bytes, range.first, range.end,
+        f.keep ? &range.records : nullptr, f.last);
+}
+
+struct Backward {
+    const latentode_solve* problem;
+    const latentode_steps* steps;
+    const latentode_cotangents* cotangents;
+    const TypedKernels* kernels;
+    char *shared, *scratch, *of_first;
+    size_t scratch_bytes, first_bytes;  // of_first: bytes of one series
+};
+
+void backward_work(int thread, void* data) {
+    Backward& b = *(Backward*)data;
+    const Range& range = b.steps->ranges[thread];
+    b.kernels->backward(
+        b.problem, b.steps, &range.records, b.cotangents, b.shared, b.scratch + (size_t)thread * b.scratch_bytes,
+        b.of_first + (size_t)range.first * b.first_bytes, range.first, range.end);
+}
+
+latentode_steps* new_steps(const latentode_solve& p, int64_t n_ranges) {
+    auto* steps = (latentode_steps*)calloc(1, sizeof(latentode_steps));
+    if (!steps) return nullptr;
+    steps->n_ranges = n_ranges;
+    steps->ranges = (Range*)calloc((size_t)n_ranges, sizeof(Range));
+    steps->last = (int64_t*)malloc((size_t)(p.n > 0 ? p.n : 1) * sizeof(int64_t));
+    if (!steps->ranges || !steps->last) {
+        latentode_free_steps(steps);
+        return nullptr;
+    }
+    for (int64_t i = 0; i < n_ranges; ++i) {
+        steps->ranges[i].first = p.n * i / n_ranges;
+        steps->ranges[i].end = p.n * (i + 1) / n_ranges;
+    }
+    return steps;
+}
+
+thread_local Kept kept;
+
+}  // namespace
+}  // namespace latentode
+
+using namespace latentode;
+
+extern "C" {
+
+int latentode_abi_version(void) { return LATENTODE_ABI_VERSION; }
+
+const char* latentode_isa(void) { return chosen().name; }
+
+int latentode_solve_forward(const latentode_solve* p, latentode_steps** kept_steps) {
+    int64_t n_ranges = n_ranges_of(*p);
+    if (n_ranges > 1024) n_ranges = 1024;
+    latentode_steps* steps = new_steps(*p, n_ranges);
+    if (!steps) return 1;
+    const TypedKernels& kernels = typed(p->double_precision);
+    const size_t shared = rounded(kernels.shared_bytes(&p->field, 0)), each = rounded(kernels.forward_bytes(p));
+    char* memory = (char*)kept.of(shared + each * (size_t)n_ranges);
+    if (!memory) {
+        latentode_free_steps(steps);
+        return 1;
+    }
+    kernels.pack(&p->field, 0, memory);
+    Forward forward{p, &kernels, memory, memory + shared, each, steps->ranges, kept_steps ? steps->last : nullptr,
+                    kept_steps != nullptr, {}};
+    run_on_threads((int)n_ranges, forward_work, &forward);
+    int failed = 0;
+    for (int64_t i = 0; i < n_ranges; ++i) failed |= forward.failures[i];
+    if (failed || !kept_steps)
+        latentode_free_steps(steps);
+    else
+        *kept_steps = steps;
+    return failed;
+}
+
+int latentode_solve_backward(const latentode_solve* p, const latentode_steps* steps, const latentode_cotangents* c) {
+    const TypedKernels& kernels = typed(p->double_precision);
+    const size_t n_ranges = (size_t)steps->n_ranges;
+    const size_t shared = rounded(kernels.shared_bytes(&p->field, 1)), each = rounded(kernels.backward_bytes(p));
+    const size_t first_bytes = (size_t)p->field.dim * (p->double_precision ? 8 : 4);
+    size_t largest = 0;
+    for (int64_t l = 0; l < p->field.n_layers; ++l) {
+        const size_t size = (size_t)(p->field.widths[l] + 1) * (size_t)p->field.widths[l + 1] * sizeof(double);
+        if (size > largest) largest = size;
+    }
+    const size_t firsts = rounded(first_bytes * (size_t)p->n);
+    char* memory = (char*)kept.of(shared + each * n_ranges + firsts + rounded(largest));
+    if (!memory) return 1;
+    char *scratch = memory + shared, *of_first = scratch + each * n_ranges, *sums = of_first + firsts;
+    kernels.pack(&p->field, 1, memory);
+    Backward backward{p, steps, c, &kernels, memory, scratch, of_first, each, first_bytes};
+    run_on_threads((int)n_ranges, backward_work, &backward);
+    if (!c->of_weights) return 0;
+    void* places[1024];
+    for (size_t i = 0; i < n_ranges; ++i) places[i] = scratch + i * each;
+    kernels.collect(p, c, memory, places, (int)n_ranges, (double*)sums);
+    return 0;
+}
+
+void latentode_free_steps(latentode_steps* steps) {
+    if (!steps) return;
+    for (int64_t i = 0; steps->ranges && i < steps->n_ranges; ++i) free(steps->ranges[i].records.data);
+    free(steps->ranges);
+    free(steps->last);
+    free(steps);
+}
+
+int latentode_inspect_times(const latentode_solve* p) {
+    int found = 0;
+    for (int64_t row = 0; row < p->n; ++row) {
+        const double* times = p->times + row * p->times_stride;
+        const double t0 = p->t0[row * p->t0_stride];
+        double before = 0;  // distance from t0 of the time before; NaN counts as infinitely far
+        int infinite = 0, early = 0, unsorted = 0;
+        for (int64_t q = 0; q < p->n_times; ++q) {
+            const double t = times[q * p->time_stride], distance = isnan(t) ? INFINITY : fabs(t - t0);
+            infinite |= isinf(t);
+            early |= t < t0;
+            unsorted |= distance < before;
+            before = distance;
+        }
+        found |= early | unsorted << 1 | infinite << 2;
+    }
+    return found;
+}
+
+int latentode_evaluate(int64_t function, int64_t double_precision, const void* x, void* y, int64_t n) {
+    if (function == 101)
+        chosen().kernels->log((const double*)x, (double*)y, n);
+    else
+        typed(double_precision).evaluate(function, x, y, n);
+    return 0;
+}
+}
+=======
+// Placeholder of the build branch: the two entries that library.py asks for.
+#if defined(_WIN32)
+#define LATENTODE_EXPORT extern "C" __declspec(dllexport)
+#else
+#define LATENTODE_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+LATENTODE_EXPORT int latentode_abi_version(void) { return 1; }
+
+LATENTODE_EXPORT const char *latentode_isa(void) { return "portable"; }
+>>>>>>> build

@@ -1,0 +1,41 @@
+// What every instruction set offers, and what the dispatcher calls.
+#pragma once
+
+#include "api.h"
+#include "steps.hpp"
+
+namespace latentode {
+
+// Kernels for one type of numbers. `shared` is memory for packed weights, `scratch` that of one thread.
+struct TypedKernels {
+    size_t (*shared_bytes)(const latentode_field*, int with_transposed);
+    void (*pack)(const latentode_field*, int with_transposed, void* shared);
+    size_t (*forward_bytes)(const latentode_solve*);
+    int (*forward)(
+        const latentode_solve*, void* shared, void* scratch, int64_t first, int64_t end, Records* records, int64_t* last);
+    size_t (*backward_bytes)(const latentode_solve*);
+    void (*backward)(
+        const latentode_solve*, const latentode_steps*, const Records*, const latentode_cotangents*, void* shared, void* scratch,
+        void* of_first, int64_t first, int64_t end);
+    void (*collect)(
+        const latentode_solve*, const latentode_cotangents*, void* shared, void* const* scratch, int n_threads, double* sums);
+    void (*evaluate)(int64_t function, const void* from, void* to, int64_t n);
+};
+
+struct Kernels {
+    TypedKernels of_float, of_double;
+    void (*log)(const double* from, double* to, int64_t n);
+    int lanes;  // of floats
+};
+
+namespace portable {
+extern const Kernels kernels;
+}
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace avx512 {
+extern const Kernels kernels;
+}
+
+}  // namespace latentode
