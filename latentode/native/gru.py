@@ -1,8 +1,9 @@
-"""The fused recurrent encoder of the native library, on tensors: no autograd, no checks of shapes."""
+"""The fused recurrent encoders of the native library on tensors: no autograd, and nothing is checked."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,21 +11,22 @@ from torch import Tensor
 
 from latentode.native.library import library
 
-MAX_THREADS = 64  # as the kernels have it
-PRODUCTS_PER_THREAD = 300_000  # some 10 µs: below, waking another thread costs more than it saves
+GRU_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # (3 H, F), (3 H, H), (3 H,), (3 H,): torch.nn.GRU's
+FLOW_WEIGHTS = (  # (H,), (P, H), (P,), (H, P), (H,)
+    "rate",
+    "flow_weight_in",
+    "flow_bias_in",
+    "flow_weight_out",
+    "flow_bias_out",
+)
+WEIGHTS = GRU_WEIGHTS + FLOW_WEIGHTS
 
-
-class GRUWeights(NamedTuple):
-    """Of torch.nn.GRU: (3 H, F), (3 H, H), (3 H,), (3 H,), with the gates in the order reset, update, candidate."""
-
-    weight_ih: Tensor
-    weight_hh: Tensor
-    bias_ih: Tensor
-    bias_hh: Tensor
+MAX_THREADS = 64  # the kernels' own
+PRODUCTS_PER_THREAD = 300_000  # some 10 µs: waking a thread for less costs more than it saves
 
 
 class Rows(NamedTuple):
-    """The observations that are read, as an encoder gets them; `lengths` between 0 and T."""
+    """The observations to read, as an encoder gets them; `lengths` from 0 to T."""
 
     times: Tensor  # (N, T)
     values: Tensor  # (N, T, D), in the dtype of the weights
@@ -36,66 +38,93 @@ class Way(NamedTuple):
     """How rows are read."""
 
     backwards: bool
-    gap_input: bool  # the time since the row read before is an input, after values and mask
+    gap_input: bool  # the time since the row read before is an input of the cell, after values and mask
     skip_empty: bool  # a row without an observed cell leaves the state as it is
+    flow_steps: int = 0  # of the state's own differential equation between two rows; 0: the state rests
+
+
+def _fields(kind: type, *names: str) -> list[tuple[str, type]]:
+    return [(name, kind) for name in names]
 
 
 class _Problem(ctypes.Structure):
     """`latentode_gru` of kernels/gru_api.h."""
 
     _fields_ = [
-        *[(name, ctypes.c_int32) for name in ("is_double", *Way._fields, "n_threads", "keep")],
-        *[(name, ctypes.c_int64) for name in ("n_series", "n_targets", "hidden")],
-        *[(name, ctypes.c_void_p) for name in ("times", "values", "mask")],
-        ("times_strides", ctypes.c_int64 * 2),
-        ("values_strides", ctypes.c_int64 * 3),
-        ("mask_strides", ctypes.c_int64 * 3),
-        *[(name, ctypes.c_void_p) for name in ("lengths", "order", *GRUWeights._fields, "states")],
-        *[(name, ctypes.c_void_p) for name in ("d_states", *(f"d_{name}" for name in GRUWeights._fields))],
-        *[(name, ctypes.c_void_p) for name in ("saved", "scratch")],
-        *[(name, ctypes.c_int64) for name in ("saved_bytes", "forward_bytes", "backward_bytes")],
+        *_fields(ctypes.c_int32, "is_double", "backwards", "gap_input", "skip_empty", "n_threads", "keep"),
+        *_fields(ctypes.c_int64, "n_series", "n_targets", "hidden", "flow_steps", "field"),
+        *_fields(ctypes.c_void_p, "times", "values", "mask"),
+        *_fields(ctypes.c_int64 * 2, "times_strides"),
+        *_fields(ctypes.c_int64 * 3, "values_strides", "mask_strides"),
+        *_fields(ctypes.c_void_p, "lengths", "order", *WEIGHTS, "states", "d_states"),
+        *_fields(ctypes.c_void_p, *(f"d_{name}" for name in WEIGHTS), "saved", "scratch"),
+        *_fields(ctypes.c_int64, "saved_bytes", "forward_bytes", "backward_bytes"),
     ]
 
 
 class _Call:
-    """A problem and the tensors that its pointers point into."""
+    """A problem, with the tensors that its pointers point into."""
 
-    def __init__(self, rows: Rows, weights: GRUWeights, way: Way, keep: bool) -> None:
-        self.rows = Rows(rows.times.double(), rows.values, rows.mask, rows.lengths.contiguous())
-        self.weights = GRUWeights(*(w.detach().contiguous() for w in weights))
-        n, _, d = rows.values.shape
+    def __init__(self, rows: Rows, weights: Sequence[Tensor], way: Way, *, keep: bool) -> None:
+        times, values, mask, lengths = rows
+        times = times.to(torch.float64)
+        self.weights = [weight.detach().contiguous() for weight in weights]
         self.problem = _Problem(
-            is_double=rows.values.dtype == torch.float64,
-            **way._asdict(),
-            n_threads=_n_threads(rows, weights),
+            is_double=values.dtype == torch.float64,
+            backwards=way.backwards,
+            gap_input=way.gap_input,
+            skip_empty=way.skip_empty,
+            flow_steps=way.flow_steps,
+            n_threads=_n_threads(lengths, weights),
             keep=keep,
-            n_series=n,
-            n_targets=d,
-            hidden=weights.weight_hh.shape[1],
-            times_strides=self.rows.times.stride(),
-            values_strides=rows.values.stride(),
-            mask_strides=rows.mask.stride(),
+            n_series=values.shape[0],
+            n_targets=values.shape[2],
+            hidden=weights[1].shape[1],
+            field=weights[5].shape[0] if way.flow_steps else 0,
+            times_strides=times.stride(),
+            values_strides=values.stride(),
+            mask_strides=mask.stride(),
         )
-        order = rows.lengths.argsort(descending=True, stable=True)
-        self.point(order=order, **self.rows._asdict(), **self.weights._asdict())
+        self.pointed: list[Tensor] = []
+        order = lengths.argsort(descending=True, stable=True)
+        self.point(
+            times=times, values=values, mask=mask, lengths=lengths.contiguous(), order=order,
+            **dict(zip(WEIGHTS, self.weights)),
+        )  # fmt: skip
         self.run("plan")
 
     def point(self, **tensors: Tensor) -> None:
-        """Let pointers of the problem point to tensors, which stay alive with the call."""
         for name, tensor in tensors.items():
             setattr(self.problem, name, tensor.data_ptr())
-            setattr(self, f"_{name}", tensor)
+        self.pointed += tensors.values()
 
-    def run(self, name: str) -> None:
-        function = getattr(library(), f"latentode_gru_{name}")
-        function.restype = None
-        function(ctypes.byref(self.problem))
+    def run(self, step: str) -> None:
+        getattr(library(), f"latentode_gru_{step}")(ctypes.byref(self.problem))
 
 
-def gru_forward(rows: Rows, weights: GRUWeights, way: Way, *, keep: bool) -> tuple[Tensor, Tensor]:
-    """States (N, H) after the last row of each series, 0 where it has none, and what `gru_backward` needs of them."""
-    call = _Call(rows, weights, way, keep)
-    states = rows.values.new_empty(len(rows.values), weights.weight_hh.shape[1])
+def gru_forward(
+    rows: Rows, weights: Sequence[Tensor], way: Way, *, keep: bool = False
+) -> tuple[Tensor, Tensor]:
+    """States (N, H) after the last row of each series, 0 where it has none.
+
+    Parameters
+    ----------
+    rows : Rows
+        On the CPU.
+    weights : sequence of Tensor
+        Those of `GRU_WEIGHTS`, and with a flow those of `FLOW_WEIGHTS`, float32 or float64.
+    way : Way
+    keep : bool, default False
+        Whether `gru_backward` will be called.
+
+    Returns
+    -------
+    states : Tensor (N, H)
+    saved : Tensor
+        Bytes that `gru_backward` needs.
+    """
+    call = _Call(rows, weights, way, keep=keep)
+    states = rows.values.new_empty(len(rows.values), weights[1].shape[1])
     saved = _memory(call.problem.saved_bytes)
     call.point(states=states, saved=saved, scratch=_memory(call.problem.forward_bytes))
     call.run("forward")
@@ -103,22 +132,22 @@ def gru_forward(rows: Rows, weights: GRUWeights, way: Way, *, keep: bool) -> tup
 
 
 def gru_backward(
-    d_states: Tensor, saved: Tensor, rows: Rows, weights: GRUWeights, way: Way
-) -> GRUWeights:
-    """Gradients of the weights from the cotangent (N, H) of the states."""
+    d_states: Tensor, saved: Tensor, rows: Rows, weights: Sequence[Tensor], way: Way
+) -> tuple[Tensor, ...]:
+    """Gradients of the weights, from the cotangent (N, H) of the states."""
     call = _Call(rows, weights, way, keep=True)
-    gradients = {f"d_{name}": torch.zeros_like(w) for name, w in call.weights._asdict().items()}
+    gradients = tuple(torch.zeros_like(weight) for weight in call.weights)
     call.point(d_states=d_states.contiguous(), saved=saved, scratch=_memory(call.problem.backward_bytes))
-    call.point(**gradients)
+    call.point(**{f"d_{name}": gradient for name, gradient in zip(WEIGHTS, gradients)})
     call.run("backward")
-    return GRUWeights(*gradients.values())
+    return gradients
 
 
 def _memory(n_bytes: int) -> Tensor:
     return torch.empty(n_bytes, dtype=torch.uint8)
 
 
-def _n_threads(rows: Rows, weights: GRUWeights) -> int:
-    """As many as torch would take, and fewer for little work; never by what else runs, so that sums keep their order."""
-    worth = int(rows.lengths.sum()) * (weights.weight_ih.numel() + weights.weight_hh.numel()) // PRODUCTS_PER_THREAD
-    return max(1, min(torch.get_num_threads(), worth, len(rows.lengths) // 4, MAX_THREADS))
+def _n_threads(lengths: Tensor, weights: Sequence[Tensor]) -> int:
+    """As torch has them, but not for little work; by the problem alone, since sums of gradients depend on it."""
+    products = int(lengths.sum()) * sum(weight.numel() for weight in weights)
+    return max(1, min(torch.get_num_threads(), products // PRODUCTS_PER_THREAD, MAX_THREADS))

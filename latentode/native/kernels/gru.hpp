@@ -1,148 +1,14 @@
-// A GRU over ragged series, forward and backward, with the encoder's inputs read straight from the padded batch.
-// Included inside the namespace of an instruction set, after vector.hpp, functions.hpp and products.hpp.
+// A GRU over ragged series, forward and backward, with the encoder's inputs read straight from the padded batch, and
+// with or without a flow of its state between the rows (ODE-RNN). Included inside the namespace of an instruction set,
+// after gru_reading.hpp.
 //
 // A block is as many series as a vector has lanes. A slot holds what one step of a block leaves to the backward pass:
-//     state (Hp), reset, update, candidate (3 Hp), the state's part in the candidate (Hp), inputs (Fp)
+//     state (Hp), reset, update, candidate (3 Hp), the state's part in the candidate (Hp), inputs (Fp), the flow's
 // with Hp, Fp the sizes padded to a multiple of 4, and a number of vectors that is odd, lest slots share cache sets.
 
 namespace gru {
 
-using products::Arena;
-using products::load;
-using products::padded;
-using products::store;
-
-constexpr int max_threads = 64;
 constexpr int64_t chunk = 32;  // steps whose cotangents are kept before they go to the gradients of the weights
-
-template <class T>
-struct Sizes {
-    static constexpr int L = lanes_of<T>;
-    int64_t hidden, inputs, state, reset, update, candidate, recurrent, read, slot, cotangents;
-
-    explicit Sizes(const latentode_gru& g)
-        : hidden(padded(g.hidden)), inputs(padded(n_inputs(g))) {
-        state = 0, reset = hidden * L, update = 2 * reset, candidate = 3 * reset, recurrent = 4 * reset;
-        read = 5 * reset;
-        slot = ((5 * hidden + inputs) | 1) * L;
-        cotangents = ((4 * hidden) | 1) * L;
-    }
-    static int64_t n_inputs(const latentode_gru& g) { return 2 * g.n_targets + (g.gap_input ? 1 : 0); }
-    int64_t packed_gates(const latentode_gru& g) const { return hidden * (4 + 3 * (n_inputs(g) + g.hidden)); }
-    int64_t packed_transpose(const latentode_gru& g) const { return products::packed_size(3 * hidden, g.hidden); }
-    // Gradients of a thread: recurrent and input matrix as outer_sums has them, four biases lane by lane.
-    int64_t d_recurrent() const { return 3 * hidden * hidden; }
-    int64_t d_input() const { return 3 * hidden * inputs; }
-    int64_t gradients() const { return d_recurrent() + d_input() + 4 * hidden * L; }
-};
-
-template <class T>
-static int64_t n_blocks(const latentode_gru& g) {
-    return (g.n_series + lanes_of<T> - 1) / lanes_of<T>;
-}
-
-template <class T>
-static int64_t n_rows(const latentode_gru& g, int64_t block) {
-    return g.lengths[g.order[block * lanes_of<T>]];
-}
-
-// Calls work(block, first of its slots) for each block of a thread: a block goes to the thread with least to do.
-template <class T, class Work>
-static void share(const latentode_gru& g, int thread, Work work) {
-    int64_t rows[max_threads] = {}, slots = 0;
-    for (int64_t block = 0; block < n_blocks<T>(g); ++block) {
-        int least = 0;
-        for (int other = 1; other < g.n_threads; ++other)
-            if (rows[other] < rows[least]) least = other;
-        if (least == thread) work(block, slots);
-        rows[least] += n_rows<T>(g, block) + 1;
-        slots += n_rows<T>(g, block);
-    }
-}
-
-template <class T>
-static int64_t n_slots(const latentode_gru& g) {
-    int64_t slots = 0;
-    for (int64_t block = 0; block < n_blocks<T>(g); ++block) slots += n_rows<T>(g, block);
-    return slots;
-}
-
-// ---- reading the batch ----------------------------------------------------------------------------------------------
-
-template <class T>
-struct Lanes {
-    static constexpr int L = lanes_of<T>;
-    int64_t series[L], length[L];
-    int n;
-
-    Lanes(const latentode_gru& g, int64_t block) {
-        const int64_t left = g.n_series - block * L;
-        n = left < L ? (int)left : L;
-        for (int i = 0; i < n; ++i) {
-            series[i] = g.order[block * L + i];
-            length[i] = g.lengths[series[i]];
-        }
-    }
-};
-
-// What the series of a block show in one step.
-template <class T>
-struct Reading {
-    static constexpr int L = lanes_of<T>;
-    using Integer = typename Element<Vector<T>>::integer;
-    typename Simd<T>::Integers updates;  // all bits of a lane whose state takes part
-    int64_t* seen;                       // the inputs that are not 0 in all lanes
-    int64_t n_seen;
-
-    void read(const latentode_gru& g, const Lanes<T>& lanes, int64_t step, T* x) {
-        const T* values[L];
-        const uint8_t* mask[L];
-        T gap[L] = {};
-        Integer has_row[L] = {}, has_cell[L] = {};
-        int n = lanes.n;
-        while (n > 0 && lanes.length[n - 1] <= step) --n;
-        for (int i = 0; i < n; ++i) {
-            const int64_t series = lanes.series[i], row = g.backwards ? lanes.length[i] - 1 - step : step;
-            values[i] = (const T*)g.values + series * g.values_strides[0] + row * g.values_strides[1];
-            mask[i] = g.mask + series * g.mask_strides[0] + row * g.mask_strides[1];
-            has_row[i] = -1;
-            gap[i] = (T)since_row_before(g, series, row, step);
-        }
-        n_seen = 0;
-        const int64_t D = g.n_targets;
-        for (int64_t d = 0; d < D; ++d) {
-            Integer value[L] = {}, any = 0;
-            T observed[L] = {};
-            for (int i = 0; i < n; ++i) {
-                const Integer is_observed = mask[i][d * g.mask_strides[2]] ? -1 : 0;
-                Integer bits;
-                __builtin_memcpy(&bits, values[i] + d * g.values_strides[2], sizeof bits);
-                value[i] = bits & is_observed;  // no branch: it would be guessed wrong
-                observed[i] = (T)-is_observed;
-                has_cell[i] |= is_observed;
-                any |= is_observed;
-            }
-            __builtin_memcpy(x + d * L, value, sizeof value);
-            __builtin_memcpy(x + (D + d) * L, observed, sizeof observed);
-            if (any) seen[n_seen++] = d * L, seen[n_seen++] = (D + d) * L;
-        }
-        if (g.gap_input) {
-            __builtin_memcpy(x + 2 * D * L, gap, sizeof gap);
-            seen[n_seen++] = 2 * D * L;
-        }
-        const int64_t used = Sizes<T>::n_inputs(g);
-        for (int64_t k = used; k < padded(used); ++k) store(x + k * L, Vector<T>{});
-        __builtin_memcpy(&updates, g.skip_empty ? has_cell : has_row, sizeof updates);
-    }
-
-   private:
-    static double since_row_before(const latentode_gru& g, int64_t series, int64_t row, int64_t step) {
-        if (step == 0) return 0;
-        const double* t = g.times + series * g.times_strides[0];
-        const int64_t later = g.backwards ? row + 1 : row;
-        return t[later * g.times_strides[1]] - t[(later - 1) * g.times_strides[1]];
-    }
-};
 
 // ---- forward --------------------------------------------------------------------------------------------------------
 
@@ -220,12 +86,13 @@ template <class T>
 struct Forward {
     T *packed, *last, *slots;  // slots: two in turn where none are kept
     int64_t* seen;
+    FlowForward<T> flow;
 
-    Forward(const latentode_gru& g, const Sizes<T>& size, Arena& arena) {
-        packed = arena.take<T>(size.packed_gates(g));
-        last = arena.take<T>(size.hidden * lanes_of<T>);
-        slots = arena.take<T>(2 * size.slot);
-        seen = arena.take<int64_t>(Sizes<T>::n_inputs(g));
+    Forward(const latentode_gru& g, const Sizes<T>& size, Carver& memory) : flow(g, size.flow, memory) {
+        packed = memory.take<T>(size.packed_gates(g));
+        last = memory.take<T>(size.hidden * lanes_of<T>);
+        slots = memory.take<T>(2 * size.slot);
+        seen = memory.take<int64_t>(Sizes<T>::n_inputs(g));
     }
 };
 
@@ -240,20 +107,22 @@ template <class T>
 static void forward(const latentode_gru& g, int thread) {
     const products::NoSubnormals mode;
     const Sizes<T> size(g);
-    Arena arena{(char*)g.scratch + thread * (g.forward_bytes / g.n_threads)};
-    const Forward<T> own(g, size, arena);
+    Carver memory{(char*)g.scratch + thread * (g.forward_bytes / g.n_threads), 0};
+    const Forward<T> own(g, size, memory);
     pack_gates(g, own.packed);
+    own.flow.pack(g);
     share<T>(g, thread, [&](int64_t block, int64_t first_slot) {
         const Lanes<T> lanes(g, block);
         const int64_t rows = n_rows<T>(g, block);
         Reading<T> reading;
         reading.seen = own.seen;
         T* slot = g.keep ? (T*)g.saved + first_slot * size.slot : own.slots;
-        __builtin_memset(rows ? slot : own.last, 0, size.hidden * lanes_of<T> * sizeof(T));
+        clear(rows ? slot + size.state : own.last, size.hidden * lanes_of<T>);
         for (int64_t step = 0; step < rows; ++step) {
             T* next = g.keep ? slot + size.slot : own.slots + (step + 1) % 2 * size.slot;
             reading.read(g, lanes, step, slot + size.read);
-            update(g, size, own.packed, reading, slot, step + 1 < rows ? next : own.last);
+            if (step > 0 && size.flow.steps) flow(g, size.flow, own.flow, reading.span, slot, slot + size.state);
+            update(g, size, own.packed, reading, slot, step + 1 < rows ? next + size.entry() : own.last);
             slot = next;
         }
         write_states(g, lanes, own.last);
@@ -265,12 +134,13 @@ static void forward(const latentode_gru& g, int thread) {
 template <class T>
 struct Backward {
     T *packed, *d_state, *cotangents, *gradients;
+    FlowBackward<T> flow;
 
-    Backward(const latentode_gru& g, const Sizes<T>& size, Arena& arena) {
-        packed = arena.take<T>(size.packed_transpose(g));
-        d_state = arena.take<T>(size.hidden * lanes_of<T>);
-        cotangents = arena.take<T>(chunk * size.cotangents);
-        gradients = arena.take<T>(size.gradients());
+    Backward(const latentode_gru& g, const Sizes<T>& size, Carver& memory) : flow(g, size.flow, memory) {
+        packed = memory.take<T>(size.packed_transpose(g));
+        d_state = memory.take<T>(size.hidden * lanes_of<T>);
+        cotangents = memory.take<T>(chunk * size.cotangents);
+        gradients = memory.take<T>(size.gradients());
     }
 };
 
@@ -308,7 +178,7 @@ static void add_to_gradients(const Sizes<T>& size, const Backward<T>& own, const
 
 template <class T>
 static void read_d_states(const latentode_gru& g, const Lanes<T>& lanes, T* d_state) {
-    __builtin_memset(d_state, 0, padded(g.hidden) * lanes_of<T> * sizeof(T));
+    clear(d_state, padded(g.hidden) * lanes_of<T>);
     for (int i = 0; i < lanes.n; ++i)
         for (int64_t u = 0; u < g.hidden; ++u)
             d_state[u * lanes_of<T> + i] = ((const T*)g.d_states)[lanes.series[i] * g.hidden + u];
@@ -318,15 +188,16 @@ template <class T>
 static void backward(const latentode_gru& g, int thread) {
     const products::NoSubnormals mode;
     const Sizes<T> size(g);
-    Arena arena{(char*)g.scratch + thread * (g.backward_bytes / g.n_threads)};
-    const Backward<T> own(g, size, arena);
+    Carver memory{(char*)g.scratch + thread * (g.backward_bytes / g.n_threads), 0};
+    const Backward<T> own(g, size, memory);
     const T* weight = (const T*)g.weight_hh;
     const int64_t H = g.hidden, Hp = size.hidden;
     products::pack(
         own.packed, 3 * Hp, H,
         [&](int64_t j, int64_t k) { return k % Hp < H ? weight[(k / Hp * H + k % Hp) * H + j] : (T)0; },
         [](int64_t) { return (T)0; });
-    __builtin_memset(own.gradients, 0, size.gradients() * sizeof(T));
+    clear(own.gradients, size.gradients());
+    own.flow.pack(g, size.flow);
     share<T>(g, thread, [&](int64_t block, int64_t first_slot) {
         const Lanes<T> lanes(g, block);
         const T* slots = (const T*)g.saved + first_slot * size.slot;
@@ -340,8 +211,13 @@ static void backward(const latentode_gru& g, int thread) {
                 products::product(own.packed, cotangents, 3 * Hp, H, [&](int64_t j, Vector<T> sum) {
                     store(own.d_state + j * lanes_of<T>, load(own.d_state + j * lanes_of<T>) + sum);
                 });
+                if (size.flow.steps) flow_backward(g, size.flow, own.flow, slots + step * size.slot, own.d_state, cotangents);
             }
             add_to_gradients(size, own, slots + begin * size.slot, end - begin);
+            const int64_t skipped = begin == 0 ? 1 : 0;  // nothing flows to the first row
+            add_flow_gradients(
+                size.flow, own.flow, slots + (begin + skipped) * size.slot, size.slot,
+                own.cotangents + skipped * size.cotangents, size.cotangents, end - begin - skipped);
             end = begin;
         }
     });
@@ -354,8 +230,10 @@ static void collect(const latentode_gru& g) {
     const Sizes<T> size(g);
     const int64_t H = g.hidden, Hp = size.hidden, F = Sizes<T>::n_inputs(g);
     for (int thread = 0; thread < g.n_threads; ++thread) {
-        Arena arena{(char*)g.scratch + thread * (g.backward_bytes / g.n_threads)};
-        const T* recurrent = Backward<T>(g, size, arena).gradients;
+        Carver memory{(char*)g.scratch + thread * (g.backward_bytes / g.n_threads), 0};
+        const Backward<T> own(g, size, memory);
+        if (size.flow.steps) collect_flow(g, size.flow, own.flow);
+        const T* recurrent = own.gradients;
         const T *input = recurrent + size.d_recurrent(), *biases = input + size.d_input();
         for (int64_t i = 0; i < 3 * H; ++i) {
             const int64_t row = i / H * Hp + i % H, candidate = i < 2 * H ? row : Hp + row;
@@ -374,12 +252,12 @@ static void collect(const latentode_gru& g) {
 template <class T>
 static void plan(latentode_gru& g) {
     const Sizes<T> size(g);
-    Arena forward{nullptr}, backward{nullptr};
+    Carver forward{nullptr, 0}, backward{nullptr, 0};
     Forward<T>(g, size, forward);
     Backward<T>(g, size, backward);
     g.saved_bytes = g.keep ? n_slots<T>(g) * size.slot * (int64_t)sizeof(T) : 0;
-    g.forward_bytes = g.n_threads * forward.used;
-    g.backward_bytes = g.n_threads * backward.used;
+    g.forward_bytes = g.n_threads * (int64_t)forward.used;
+    g.backward_bytes = g.n_threads * (int64_t)backward.used;
 }
 
 }  // namespace gru

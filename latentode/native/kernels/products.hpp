@@ -25,17 +25,11 @@ INLINE void store(T* p, Vector<T> x) {
     __builtin_memcpy(p, &x, sizeof x);
 }
 
-// Memory handed out piece by piece; from a null base it only counts.
-struct Arena {
-    char* base;
-    int64_t used = 0;
-    template <class U>
-    U* take(int64_t n) {
-        U* piece = base ? (U*)(base + used) : nullptr;
-        used += (n * (int64_t)sizeof(U) + 63) / 64 * 64;
-        return piece;
-    }
-};
+// `n` numbers rounded up to an odd number of vectors.
+template <class T>
+INLINE int64_t odd_vectors(int64_t n) {
+    return (n / lanes_of<T> | 1) * lanes_of<T>;
+}
 
 // While it lives, results below the smallest normal number are 0: the cotangents of long series fade through them, at a
 // hundred cycles each.
