@@ -5,5 +5,6 @@ releases Python's lock during every call, and one call does a whole solve, so th
 """
 
 from latentode.native.library import instruction_set, library, why_absent
+from latentode.native.perceptron import Perceptron
 
-__all__ = ["instruction_set", "library", "why_absent"]
+__all__ = ["Perceptron", "instruction_set", "library", "why_absent"]

@@ -67,3 +67,9 @@ class MLP(nn.Module):
         for layer in hidden:
             x = activate(layer(x))
         return last(x)
+
+    def plain_layers(self) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]] | None:
+        """Weights and biases of the linear maps; None where a layer is something else, as a parametrised one."""
+        if "forward" in vars(self) or any(type(layer) is not nn.Linear for layer in self.layers):
+            return None
+        return tuple(layer.weight for layer in self.layers), tuple(layer.bias for layer in self.layers)

@@ -18,6 +18,7 @@ from latentode.solve.arguments import (
     controller_for,
     parameters_of,
 )
+from latentode.solve.engine import fused, no_fused_events, solve_fused
 from latentode.solve.flat import FlatEvent, FlatField, State, StateLayout
 from latentode.solve.sides import solve_sides
 from latentode.solve.to_event import solve_to_event
@@ -44,6 +45,7 @@ def solve_ivp(
     max_steps: int = 10_000,
     throw: bool = True,
     event: Callable[[Tensor, State], Tensor] | None = None,
+    engine: str = "auto",
 ) -> Solution:
     """Solve dy/dt = field(t, y) for N series at once, each on its own clock.
 
@@ -107,6 +109,12 @@ def solve_ivp(
         the dense output. The query times must lie on one side of t0; those beyond the event are answered with NaN.
         The solve is done twice, first to find the events. Their times have first derivatives with respect to
         all, also to what `g` uses.
+    engine : {"auto", "torch", "native"}, default "auto"
+        "native": compiled kernels, for multilayer perceptrons (`latentode.nn.fields`, or a field with a method
+        `as_perceptron`, see `latentode.native.Perceptron`) by explicit Runge-Kutta methods on the CPU, with the
+        gradient "discrete_adjoint" or none. "torch": everything else, and the same numbers up to rounding. "auto" takes
+        the kernels where they can do all that is asked for, and torch without a word where they cannot (events, hooks
+        on the field, autocast, transforms of torch.func).
 
     Returns
     -------
@@ -164,10 +172,16 @@ def solve_ivp(
     differentiate = by_name(gradient, GRADIENTS, "gradient")
     by_graph = differentiate is GRADIENTS["backprop"]
     check_transforms((state, t0, t_eval, *problem.params), by_graph=by_graph, with_event=event is not None)
-    if len(state):
+    if event is None:
+        quick = fused(engine, problem, differentiate, state, t0, t_eval)
+    else:
+        quick = no_fused_events(engine)
+    if len(state) and quick is None:
         check_field(flat_field, problem.params, state, t0, needs_params=not by_graph)
     times = states = None
-    if event is None:
+    if quick is not None:
+        answer = solve_fused(quick, problem, state, t0, t_eval)
+    elif event is None:
         answer = solve_sides(differentiate, problem, state, t0, t_eval)
     else:
         answer, times, states = solve_to_event(

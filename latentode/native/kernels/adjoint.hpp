@@ -172,7 +172,7 @@ static void gather_answers(const latentode_solve& p, const latentode_cotangents&
 }
 
 template <class T>
-INLINE void add_of_inputs(const latentode_solve& p, const latentode_cotangents& c, BackScratch<T>& s) {
+INLINE void add_of_inputs(const latentode_cotangents& c, BackScratch<T>& s) {
     if (!c.of_inputs) return;
     const Vector<T>* of = s.work.of_seen + s.net.dim + s.net.time_input;
     for (int j = 0; j < lanes_of<T>; ++j)
@@ -211,7 +211,7 @@ static void through_step(const latentode_solve& p, const latentode_cotangents& c
         const double* weights = m.weights + i * stages;
         pull_back(s.net, s.work, i - 1, s.of_slopes + i * rows);
         V* of_state = s.work.of_seen;
-        add_of_inputs(p, c, s);
+        add_of_inputs(c, s);
         if (s.net.time_input) {
             of_t += of_state[dim];
             of_h += (T)m.nodes[i] * of_state[dim];
@@ -273,7 +273,7 @@ static void through_start(
     see(s.net, seen, s.y, to_vector<T>(a.t));
     evaluate(s.net, s.work, 0, s.slopes);
     pull_back(s.net, s.work, 0, s.of_slope);
-    add_of_inputs(p, c, s);
+    add_of_inputs(c, s);
     add_step_gradients(c, s, 1);
     for (int j = 0; j < a.n; ++j) {
         const int64_t row = row0 + j;

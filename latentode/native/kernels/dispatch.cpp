@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 // The entry points: they choose an instruction set, divide the series among threads, and find the memory.
 
 #include <math.h>
@@ -233,15 +232,3 @@ int latentode_evaluate(int64_t function, int64_t double_precision, const void* x
     return 0;
 }
 }
-=======
-// Placeholder of the build branch: the two entries that library.py asks for.
-#if defined(_WIN32)
-#define LATENTODE_EXPORT extern "C" __declspec(dllexport)
-#else
-#define LATENTODE_EXPORT extern "C" __attribute__((visibility("default")))
-#endif
-
-LATENTODE_EXPORT int latentode_abi_version(void) { return 1; }
-
-LATENTODE_EXPORT const char *latentode_isa(void) { return "portable"; }
->>>>>>> build

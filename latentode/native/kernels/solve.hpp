@@ -99,16 +99,14 @@ static void polynomials_of_lane(
 }
 
 template <class T>
-INLINE typename Quartet<T>::type horner(const T* c, int degree, int padded, T theta) {
+INLINE void horner(const T* c, int degree, int padded, T theta, typename Quartet<T>::type& value) {
     using Q = typename Quartet<T>::type;
-    Q value;
     __builtin_memcpy(&value, c + degree * padded, sizeof value);
     for (int k = degree - 1; k >= 0; --k) {
         Q lower;
         __builtin_memcpy(&lower, c + k * padded, sizeof lower);
         value = lower + value * theta;
     }
-    return value;
 }
 
 // Answers to the query times [first, end) of a series inside one step.
@@ -121,7 +119,8 @@ static void answer(
     for (int64_t q = first; q < end; ++q, y += columns) {
         const T theta = (T)((asked.time(q) - asked.t0 - offset) / h);
         for (int d = 0; d < columns; d += 4) {
-            const auto value = horner(polynomials + d, degree, padded, theta);
+            typename Quartet<T>::type value;
+            horner(polynomials + d, degree, padded, theta, value);
             if (d + 4 <= columns)
                 __builtin_memcpy(y + d, &value, sizeof value);
             else

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from latentode.native import Perceptron
+from latentode.nn.mlp import MLP
+
 
 class Field(nn.Module):
     """A vector field dz/dt = f(t, z, inputs), row by row independent.
@@ -76,3 +79,13 @@ class Field(nn.Module):
     def n_seen(self) -> int:
         """Width of `seen`."""
         return self.latent_dim + int(self.time_dependent) + self.n_inputs
+
+    def perceptron_of(
+        self, mlp: MLP, inputs: Tensor | None, raw_speed: Tensor | None = None
+    ) -> Perceptron | None:
+        """The form in which the fused engine solves a field that is one network of `seen`; None where it cannot."""
+        layers = mlp.plain_layers()
+        if layers is None or type(mlp) is not MLP:
+            return None
+        self.check_inputs(inputs)
+        return Perceptron(*layers, mlp.activation, self.time_dependent, inputs, raw_speed)

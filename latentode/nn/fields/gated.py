@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from latentode.native import Perceptron
 from latentode.nn.fields.field import Field
 from latentode.nn.initialisation import inverse_softplus
 from latentode.nn.mlp import MLP
@@ -71,3 +72,7 @@ class GatedField(Field):
     def forward(self, t: Tensor, z: Tensor, inputs: Tensor | None = None) -> Tensor:
         """speed · tanh(MLP([z, t, inputs])), as `Field.forward`."""
         return self.speed * self.mlp(self.seen(t, z, inputs)).tanh()
+
+    def as_perceptron(self, y0: Tensor, inputs: Tensor | None = None) -> Perceptron | None:
+        """What the fused engine solves in the place of `forward`, for states y0 (N, L) and inputs (N, S + C)."""
+        return self.perceptron_of(self.mlp, inputs, raw_speed=self.raw_speed)

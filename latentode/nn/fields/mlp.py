@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from latentode.native import Perceptron
 from latentode.nn.fields.field import Field
 from latentode.nn.mlp import MLP
 
@@ -59,3 +60,7 @@ class MLPField(Field):
     def forward(self, t: Tensor, z: Tensor, inputs: Tensor | None = None) -> Tensor:
         """MLP([z, t, inputs]), as `Field.forward`."""
         return self.mlp(self.seen(t, z, inputs))
+
+    def as_perceptron(self, y0: Tensor, inputs: Tensor | None = None) -> Perceptron | None:
+        """What the fused engine solves in the place of `forward`, for states y0 (N, L) and inputs (N, S + C)."""
+        return self.perceptron_of(self.mlp, inputs)

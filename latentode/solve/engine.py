@@ -1,0 +1,166 @@
+"""Which engine solves: the native kernels where they know all that is asked for, torch everywhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules import module as global_hooks
+
+from latentode.checks import did_you_mean
+from latentode.gradients import GRADIENTS, Adjoint, Gradient, Problem
+from latentode.gradients.fused import Fused
+from latentode.native import Perceptron, library, why_absent
+from latentode.native.solve import inspect_times
+from latentode.native.structures import ACTIVATIONS, MAX_DEGREE, MAX_LAYERS, MAX_STAGES
+from latentode.solve.flat import FlatField
+from latentode.solve.sides import Answer, solve_sides
+from latentode.solvers.explicit_rk import ExplicitRK
+from latentode.solvers.method import inside_torch_func
+from latentode.solvers.step_size import FixedStep, PIController
+
+ENGINES = ("auto", "torch", "native")
+
+
+def check_engine(engine: str) -> None:
+    """Refuse a name that is none of `ENGINES`."""
+    if engine not in ENGINES:
+        names = ", ".join(map(repr, ENGINES))
+        raise ValueError(f"unknown engine {engine!r}{did_you_mean(engine, ENGINES)}: expected one of {names}")
+
+
+def fused(
+    engine: str, problem: Problem, gradient: Gradient, y0: Tensor, t0: Tensor, t_eval: Tensor
+) -> Fused | None:
+    """The fused gradient for a problem; None where torch has to solve it.
+
+    Raises
+    ------
+    ValueError
+        With engine="native", where the kernels cannot; it says why.
+    """
+    check_engine(engine)
+    if engine == "torch":
+        return None
+    why_not = _why_not(problem, gradient, y0, t0, t_eval)
+    if why_not is None:
+        field = problem.field
+        assert isinstance(field, FlatField)
+        return Fused(field.field.as_perceptron)
+    if engine == "native":
+        raise ValueError(f"engine='native' cannot solve this, because {why_not}: use engine='auto'")
+    return None
+
+
+def no_fused_events(engine: str) -> None:
+    """Events are torch's."""
+    check_engine(engine)
+    if engine == "native":
+        raise ValueError("engine='native' cannot solve this, because its kernels know no events: use engine='auto'")
+
+
+def solve_fused(gradient: Fused, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> Answer:
+    """As `solve_sides`, which is only needed for query times that are not in the order of a solve."""
+    early, unsorted, _ = inspect_times(t0.detach(), t_eval.detach())
+    if early or unsorted:
+        return solve_sides(gradient, problem, y0, t0, t_eval)
+    y, run = gradient(problem, y0, t0, t_eval)
+    return Answer(y, *run)
+
+
+def _why_not(
+    problem: Problem, gradient: Gradient, y0: Tensor, t0: Tensor, t_eval: Tensor
+) -> str | None:
+    """What the kernels do not know about this problem; None where they know all."""
+    field = problem.field.field if isinstance(problem.field, FlatField) else None
+    if not hasattr(type(field), "as_perceptron"):
+        return (
+            "its kernels know multilayer perceptrons alone, such as latentode.nn.fields.MLPField, and fields with "
+            f"a method `as_perceptron`; got a {type(field).__name__}"
+        )
+    if library() is None:
+        return f"there are no native kernels ({why_absent()})"
+    method, controller = problem.method, problem.controller
+    if type(method) is not ExplicitRK or method.tableau.stages > MAX_STAGES:
+        return "its kernels know explicit Runge-Kutta methods alone"
+    if method.tableau.interpolant_matrix.shape[1] > MAX_DEGREE or type(controller) not in (FixedStep, PIController):
+        return "its kernels know the step-size controllers of latentode.solvers alone"
+    wanted = problem.wants_gradient(y0, t0, t_eval)
+    if gradient is not GRADIENTS["discrete_adjoint"] and (
+        wanted or not (gradient is GRADIENTS["backprop"] or isinstance(gradient, Adjoint))
+    ):
+        return "its kernels have the gradient 'discrete_adjoint' alone"
+    return _why_not_now(y0, t0, t_eval) or _why_not_field(field, problem, y0)
+
+
+def _why_not_now(*inputs: Tensor) -> str | None:
+    """What around the solve only torch can do."""
+    if any(x.device.type != "cpu" for x in inputs):
+        return "its kernels run on the CPU"
+    if inputs[0].dtype not in (torch.float32, torch.float64):
+        return f"its kernels know float32 and float64; got {inputs[0].dtype}"
+    if torch.is_autocast_enabled("cpu"):
+        return "autocast is on"
+    if inside_torch_func() or forward_ad._current_level >= 0 or any(type(x) is not Tensor for x in inputs[1:]):
+        return "it runs inside a transform of torch.func or in forward mode"
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return "it is being compiled or traced"
+    return None
+
+
+def _why_not_field(field: Any, problem: Problem, y0: Tensor) -> str | None:
+    if getattr(field, "largest_step", None) is not None:
+        return "the field bounds its steps by `largest_step`"
+    if _is_changed(field):
+        return "the field, or a part of it, has a hook, or a `forward` of its own beside `as_perceptron`"
+    form = field.as_perceptron(y0)
+    if form is None:
+        return "the field's parts are not those of a plain perceptron"
+    return _why_not_form(form, problem, y0)
+
+
+def _why_not_form(form: Perceptron, problem: Problem, y0: Tensor) -> str | None:
+    tensors = [*form.tensors, *([] if form.inputs is None else [form.inputs])]
+    known = {id(param) for param in problem.params}
+    if any(x.requires_grad and id(x) not in known for x in form.tensors):
+        return "the field uses tensors that require a gradient and are not among its params"
+    if any(x.dtype != y0.dtype or x.device != y0.device for x in tensors):
+        return f"not all tensors of the field are {y0.dtype} on {y0.device}, as y0 is"
+    if any(type(x) not in (Tensor, nn.Parameter) for x in tensors):
+        return "the field's tensors are of a type of their own"
+    if form.activation not in ACTIVATIONS or not 0 < len(form.weights) <= MAX_LAYERS:
+        return f"its kernels know {', '.join(ACTIVATIONS)} and up to {MAX_LAYERS} layers"
+    n_inputs = 0 if form.inputs is None else form.inputs.shape[1]
+    n_seen = form.dim + form.time_input + n_inputs
+    if form.weights[0].shape[1] != n_seen or y0.shape[1] < form.dim or not form.dim:
+        return (
+            f"the field's network reads {form.weights[0].shape[1]} numbers and returns {form.dim}, for states of "
+            f"{y0.shape[1]}"
+        )
+    return None
+
+
+def _is_changed(field: Any) -> bool:
+    """Whether calling the field may do something else than its `as_perceptron` says."""
+    if any(vars(global_hooks)[name] for name in _GLOBAL_HOOKS):
+        return True
+    if not isinstance(field, nn.Module):
+        own = getattr(field, "field", None)  # of a frozen wrapper, such as the latent dynamics
+        return isinstance(own, nn.Module) and _is_changed(own)
+    homes = [vars(part) for part in type(field).__mro__]
+    form = next(i for i, home in enumerate(homes) if "as_perceptron" in home)
+    forward = next(i for i, home in enumerate(homes) if "forward" in home or "__call__" in home)
+    if forward < form or "forward" in vars(field):
+        return True
+    return any(getattr(part, name) for part in field.modules() for name in _HOOKS)
+
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_GLOBAL_HOOKS = (
+    "_global_forward_hooks",
+    "_global_forward_pre_hooks",
+    "_global_backward_hooks",
+    "_global_backward_pre_hooks",
+)
