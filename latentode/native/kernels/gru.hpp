@@ -104,7 +104,8 @@ static void write_states(const latentode_gru& g, const Lanes<T>& lanes, const T*
 }
 
 template <class T>
-static void forward(const latentode_gru& g, int thread) {
+static void forward(const latentode_gru* problem, int thread) {
+    const latentode_gru& g = *problem;
     const products::NoSubnormals mode;
     const Sizes<T> size(g);
     Carver memory{(char*)g.scratch + thread * (g.forward_bytes / g.n_threads), 0};
@@ -185,7 +186,8 @@ static void read_d_states(const latentode_gru& g, const Lanes<T>& lanes, T* d_st
 }
 
 template <class T>
-static void backward(const latentode_gru& g, int thread) {
+static void backward(const latentode_gru* problem, int thread) {
+    const latentode_gru& g = *problem;
     const products::NoSubnormals mode;
     const Sizes<T> size(g);
     Carver memory{(char*)g.scratch + thread * (g.backward_bytes / g.n_threads), 0};
@@ -225,7 +227,8 @@ static void backward(const latentode_gru& g, int thread) {
 
 // After all threads: their gradients, one after the other, into the caller's arrays (which it has set to 0).
 template <class T>
-static void collect(const latentode_gru& g) {
+static void collect(const latentode_gru* problem) {
+    const latentode_gru& g = *problem;
     constexpr int L = lanes_of<T>;
     const Sizes<T> size(g);
     const int64_t H = g.hidden, Hp = size.hidden, F = Sizes<T>::n_inputs(g);
@@ -250,7 +253,8 @@ static void collect(const latentode_gru& g) {
 }
 
 template <class T>
-static void plan(latentode_gru& g) {
+static void plan(latentode_gru* problem) {
+    latentode_gru& g = *problem;
     const Sizes<T> size(g);
     Carver forward{nullptr, 0}, backward{nullptr, 0};
     Forward<T>(g, size, forward);

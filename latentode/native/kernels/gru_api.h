@@ -1,7 +1,7 @@
 /* The fused recurrent encoder's door: one struct, plain C. Counts are numbers, not bytes; strides are in numbers of the array's own type.
  * Real arrays are float, or double where `is_double`. Contiguous: lengths, order, weights, states and all cotangents. */
 #pragma once
-#include <stdint.h>
+#include "api.h"
 
 typedef struct latentode_gru {
     int32_t is_double;
@@ -32,3 +32,19 @@ typedef struct latentode_gru {
     void *saved, *scratch;                              /* the caller's, of these many bytes: */
     int64_t saved_bytes, forward_bytes, backward_bytes; /* written by latentode_gru_plan */
 } latentode_gru;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Writes the sizes of the memory; everything before `times_strides`, `lengths` and `order` must be set. */
+LATENTODE_EXPORT void latentode_gru_plan(latentode_gru* problem);
+
+LATENTODE_EXPORT void latentode_gru_forward(const latentode_gru* problem);
+
+/* Of a forward call with `keep` whose arguments have not changed since. */
+LATENTODE_EXPORT void latentode_gru_backward(const latentode_gru* problem);
+
+#ifdef __cplusplus
+}
+#endif
