@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from latentode.native.library import library
 
 GRU_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # (3 H, F), (3 H, H), (3 H,), (3 H,): torch.nn.GRU's
-FLOW_WEIGHTS = (  # (H,), (P, H), (P,), (H, P), (H,)
+FLOW_WEIGHTS = (  # (H,), (P, H), (P,), (H, P), (H,), of dh/dt = softplus(rate) · (tanh(MLP(h)) - h)
     "rate",
     "flow_weight_in",
     "flow_bias_in",
@@ -20,6 +21,7 @@ FLOW_WEIGHTS = (  # (H,), (P, H), (P,), (H, P), (H,)
     "flow_bias_out",
 )
 WEIGHTS = GRU_WEIGHTS + FLOW_WEIGHTS
+RATE = WEIGHTS.index("rate")
 
 MAX_THREADS = 64  # the kernels' own
 PRODUCTS_PER_THREAD = 300_000  # some 10 µs: waking a thread for less costs more than it saves
@@ -69,6 +71,8 @@ class _Call:
         times, values, mask, lengths = rows
         times = times.to(torch.float64)
         self.weights = [weight.detach().contiguous() for weight in weights]
+        if way.flow_steps:
+            self.weights[RATE] = functional.softplus(self.weights[RATE])
         self.problem = _Problem(
             is_double=values.dtype == torch.float64,
             backwards=way.backwards,
@@ -80,7 +84,7 @@ class _Call:
             n_series=values.shape[0],
             n_targets=values.shape[2],
             hidden=weights[1].shape[1],
-            field=weights[5].shape[0] if way.flow_steps else 0,
+            field=len(weights[RATE + 1]) if way.flow_steps else 0,
             times_strides=times.stride(),
             values_strides=values.stride(),
             mask_strides=mask.stride(),
@@ -99,7 +103,9 @@ class _Call:
         self.pointed += tensors.values()
 
     def run(self, step: str) -> None:
-        getattr(library(), f"latentode_gru_{step}")(ctypes.byref(self.problem))
+        found = library()
+        assert found is not None, "asked for native kernels that are not there"
+        getattr(found, f"latentode_gru_{step}")(ctypes.byref(self.problem))
 
 
 def gru_forward(
@@ -140,6 +146,8 @@ def gru_backward(
     call.point(d_states=d_states.contiguous(), saved=saved, scratch=_memory(call.problem.backward_bytes))
     call.point(**{f"d_{name}": gradient for name, gradient in zip(WEIGHTS, gradients)})
     call.run("backward")
+    if way.flow_steps:
+        gradients[RATE].mul_(weights[RATE].detach().sigmoid())
     return gradients
 
 

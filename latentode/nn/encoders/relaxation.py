@@ -50,6 +50,14 @@ class Relaxation(nn.Module):
         """Where the state is drawn to."""
         return self.mlp(h).tanh()
 
+    def plain_weights(self) -> list[Tensor] | None:
+        """All weights, of a network with one hidden layer; None where it is something else."""
+        layers = self.mlp.plain_layers() if type(self) is Relaxation and type(self.mlp) is MLP else None
+        if layers is None or len(layers[0]) != 2 or self.mlp.activation != "tanh":
+            return None
+        weights = [self.raw_rate, *(x for pair in zip(*layers) for x in pair)]
+        return None if any(weight is None for weight in weights) else weights
+
     def keeps(self, span: Tensor) -> Tensor:
         """Share of h that is left after a `span` (...) of model time towards a fixed goal, (..., H)."""
         return (-self.rate * span[..., None]).exp()
