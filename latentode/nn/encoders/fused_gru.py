@@ -131,10 +131,10 @@ def _why_not_now(weights: Sequence[Tensor], rows: Rows) -> str | None:
 
 def _why_not_rows(weights: Sequence[Tensor], rows: Rows) -> str | None:
     times, values, mask, lengths = rows
-    if values.dtype not in (torch.float32, torch.float64) or any(x.dtype != values.dtype for x in weights):
+    if values.dtype not in _DTYPES or any(x.dtype != values.dtype for x in weights):
         return "its kernels know values and weights that are all float32 or all float64"
-    if not times.is_floating_point() or mask.dtype != torch.bool or lengths.dtype != torch.int64:
-        return "its kernels know times of floating point, masks of bool and lengths of int64"
+    if times.dtype not in _DTYPES or mask.dtype != torch.bool or lengths.dtype != torch.int64:
+        return "its kernels know times of float32 or float64, masks of bool and lengths of int64"
     shape = values.shape
     if values.ndim != 3 or mask.shape != shape or times.shape != shape[:2] or lengths.shape != shape[:1]:
         return "its kernels know times (N, T), values and mask (N, T, D) and lengths (N,)"
@@ -150,4 +150,5 @@ def _is_changed(part: nn.Module) -> bool:
     return any("forward" in vars(x) or any(getattr(x, name) for name in _HOOKS) for x in part.modules())
 
 
+_DTYPES = (torch.float32, torch.float64)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

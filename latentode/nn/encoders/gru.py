@@ -92,6 +92,8 @@ class GRUEncoder(nn.Module):
             assert weights is not None
             way = Way(self.backwards, gap_input=True, skip_empty=False)
             return fused_states(rows, weights, way, self._states_of_weights)
+        if not rows.values.numel():  # nothing to read, which torch's GRU refuses
+            return rows.values.new_zeros(len(rows.values), self.gru.hidden_size)
         # Padding is read too and then ignored: on a CPU half the time of packed sequences, backward included.
         states, _ = self.gru(gru_inputs(*rows, backwards=self.backwards))  # (N, T, H)
         return _last_valid(states, rows.lengths)
