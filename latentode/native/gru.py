@@ -12,7 +12,12 @@ from torch.nn import functional
 
 from latentode.native.library import library
 
-GRU_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # (3 H, F), (3 H, H), (3 H,), (3 H,): torch.nn.GRU's
+GRU_WEIGHTS = (
+    "weight_ih",
+    "weight_hh",
+    "bias_ih",
+    "bias_hh",
+)  # (3 H, F), (3 H, H), (3 H,), (3 H,): torch.nn.GRU's
 FLOW_WEIGHTS = (  # (H,), (P, H), (P,), (H, P), (H,), of dh/dt = softplus(rate) · (tanh(MLP(h)) - h)
     "rate",
     "flow_weight_in",

@@ -15,6 +15,8 @@ from latentode.native.gru import Rows, Way, gru_backward, gru_forward
 from latentode.solve.engine import check_engine
 from latentode.solvers.method import inside_torch_func
 
+WIDEST_FASTER = 256  # H up to which the kernels beat torch's products of matrices; measured near a tie at 512
+
 ByTorch = Callable[[Rows, Sequence[Tensor]], Tensor]  # (rows, weights) -> states (N, H), with a graph
 
 
@@ -39,6 +41,9 @@ def serves(engine: str, parts: Sequence[nn.Module], weights: Sequence[Tensor] | 
     if engine == "torch":
         return False
     why_not = _why_not(parts, weights, rows)
+    if why_not is None and engine == "auto":
+        assert weights is not None
+        return weights[1].shape[1] <= WIDEST_FASTER
     if why_not and engine == "native":
         raise ValueError(f"engine='native' cannot read these series, because {why_not}: use engine='auto'")
     return why_not is None
@@ -82,10 +87,15 @@ class _FusedStates(torch.autograd.Function):
     def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor | None, ...]:
         saved, *tensors = ctx.saved_tensors
         rows, weights = Rows(*tensors[:4]), tensors[4:]
-        if torch.is_grad_enabled() or inside_torch_func():  # create_graph, or is_grads_batched
+        if torch.is_grad_enabled() or _is_batched(d_states):  # create_graph, is_grads_batched
             wanted = ctx.needs_input_grad[-len(weights) :]
             return (None,) * 6 + _with_graph(ctx.by_torch, rows, weights, wanted, d_states)
         return (None,) * 6 + gru_backward(d_states, saved, rows, weights, ctx.way)
+
+
+def _is_batched(x: Tensor) -> bool:
+    kinds = torch._C._functorch
+    return inside_torch_func() or kinds.is_batchedtensor(x) or kinds.is_legacy_batchedtensor(x)
 
 
 def _with_graph(
