@@ -245,13 +245,9 @@ def test_other_instruction_sets(isa):
         "import pytest, sys; from latentode.native import instruction_set; print(instruction_set());"
         f"sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', {__file__!r}, '-k', 'equals_torch and 17 or widths']))"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "LATENTODE_ISA": isa},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "LATENTODE_ISA": isa}
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.split()[0] in (isa, "portable")
 
@@ -332,7 +328,7 @@ def test_what_only_torch_can_do_goes_to_torch(name, change):
     inputs = change(encoder, batch())
     assert not is_fused(encoder, inputs)
     with pytest.raises(
-        ValueError, match="engine='native' cannot read these series, because .*: use engine='auto'"
+        ValueError, match=r"engine='native' cannot read these series, because .*: use engine='auto'"
     ):
         is_fused(encoder, inputs, engine="native")
 

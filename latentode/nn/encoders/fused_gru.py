@@ -1,4 +1,4 @@
-"""Recurrent encoders by the native kernels, where these know all that is asked for: one call for all rows of a batch."""
+"""Recurrent encoders by the native kernels, where these know all that is asked for: one call for a batch."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def gru_weights(gru: nn.Module) -> list[Tensor] | None:
     """Weights of a GRU with one layer in one direction; None of anything else."""
     if type(gru) is not nn.GRU or gru.num_layers != 1 or gru.bidirectional or not gru.bias:
         return None
-    return [gru.weight_ih_l0, gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0]
+    return list(gru.all_weights[0])
 
 
 def fused_states(rows: Rows, weights: Sequence[Tensor], way: Way, by_torch: ByTorch) -> Tensor:
@@ -68,7 +68,7 @@ def fused_states(rows: Rows, weights: Sequence[Tensor], way: Way, by_torch: ByTo
         The same in torch, for second derivatives.
     """
     if torch.is_grad_enabled() and any(weight.requires_grad for weight in weights):
-        return _FusedStates.apply(way, by_torch, *rows, *weights)  # type: ignore[no-untyped-call]
+        return _FusedStates.apply(way, by_torch, *rows, *weights)
     return gru_forward(rows, weights, way)[0]
 
 

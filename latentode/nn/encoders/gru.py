@@ -37,8 +37,8 @@ class GRUEncoder(nn.Module):
     Attributes
     ----------
     engine : {"auto", "torch", "native"}, default "auto"
-        What reads the rows: the native kernels or torch, with equal results. "auto" takes the kernels where they know all
-        that is asked for; "native" raises ValueError elsewhere.
+        What reads the rows: the native kernels or torch, with equal results. "auto" takes the kernels where they
+        know all that is asked for, up to a `hidden_dim` of 256; "native" raises ValueError where they do not.
 
     References
     ----------

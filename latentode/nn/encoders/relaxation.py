@@ -55,8 +55,8 @@ class Relaxation(nn.Module):
         layers = self.mlp.plain_layers() if type(self) is Relaxation and type(self.mlp) is MLP else None
         if layers is None or len(layers[0]) != 2 or self.mlp.activation != "tanh":
             return None
-        weights = [self.raw_rate, *(x for pair in zip(*layers) for x in pair)]
-        return None if any(weight is None for weight in weights) else weights
+        found = [x for pair in zip(*layers) for x in pair if x is not None]
+        return [self.raw_rate, *found] if len(found) == 4 else None
 
     def keeps(self, span: Tensor) -> Tensor:
         """Share of h that is left after a `span` (...) of model time towards a fixed goal, (..., H)."""
