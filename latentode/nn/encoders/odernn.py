@@ -53,7 +53,8 @@ class ODERNNEncoder(nn.Module):
     ----------
     engine : {"auto", "torch", "native"}, default "auto"
         What reads the rows: the native kernels or torch, with equal results. "auto" takes the kernels where they
-        know all that is asked for, up to a `hidden_dim` of 256; "native" raises ValueError where they do not, as for adaptive solvers.
+        know all that is asked for, up to a `hidden_dim` of 256; "native" raises ValueError where they do not, as for
+        adaptive solvers.
 
     Raises
     ------
