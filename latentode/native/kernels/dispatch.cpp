@@ -231,4 +231,27 @@ int latentode_evaluate(int64_t function, int64_t double_precision, const void* x
         typed(double_precision).evaluate(function, x, y, n);
     return 0;
 }
+
+void latentode_gru_plan(latentode_gru* p) { typed(p->is_double).gru_plan(p); }
+
+void latentode_gru_forward(const latentode_gru* p) {
+    run_on_threads(
+        p->n_threads,
+        [](int thread, void* data) {
+            const auto* problem = (const latentode_gru*)data;
+            typed(problem->is_double).gru_forward(problem, thread);
+        },
+        (void*)p);
+}
+
+void latentode_gru_backward(const latentode_gru* p) {
+    run_on_threads(
+        p->n_threads,
+        [](int thread, void* data) {
+            const auto* problem = (const latentode_gru*)data;
+            typed(problem->is_double).gru_backward(problem, thread);
+        },
+        (void*)p);
+    typed(p->is_double).gru_collect(p);
+}
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "api.h"
+#include "gru_api.h"
 #include "steps.hpp"
 
 namespace latentode {
@@ -20,6 +21,10 @@ struct TypedKernels {
     void (*collect)(
         const latentode_solve*, const latentode_cotangents*, void* shared, void* const* scratch, int n_threads, double* sums);
     void (*evaluate)(int64_t function, const void* from, void* to, int64_t n);
+    void (*gru_plan)(latentode_gru*);
+    void (*gru_forward)(const latentode_gru*, int thread);
+    void (*gru_backward)(const latentode_gru*, int thread);
+    void (*gru_collect)(const latentode_gru*);
 };
 
 struct Kernels {

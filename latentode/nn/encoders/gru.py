@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from latentode.native.gru import Rows, Way
+from latentode.nn.encoders.fused_gru import fused_states, gru_weights, serves
 from latentode.nn.encoders.head import PosteriorHead
 from latentode.nn.encoders.reading import gaps_between, reading_order
 from latentode.nn.initialisation import generator_or_fresh, gru
@@ -30,11 +34,19 @@ class GRUEncoder(nn.Module):
     generator : torch.Generator, optional
         Source of the first weights; None takes fresh entropy.
 
+    Attributes
+    ----------
+    engine : {"auto", "torch", "native"}, default "auto"
+        What reads the rows: the native kernels or torch, with equal results. "auto" takes the kernels where they
+        know all that is asked for, up to a `hidden_dim` of 256; "native" raises ValueError where they do not.
+
     References
     ----------
     Chen et al. (2018), "Neural ordinary differential equations", section 5 and figure 6; for mask and Δt as
     inputs Che et al. (2018), "Recurrent neural networks for multivariate time series with missing values".
     """
+
+    engine: str = "auto"
 
     def __init__(
         self,
@@ -70,10 +82,27 @@ class GRUEncoder(nn.Module):
         Normal
             mean (N, L), std (N, L), in the dtype of `values`.
         """
-        inputs = gru_inputs(times, values, mask, lengths, backwards=self.backwards)
+        return self.head(self._states(Rows(times, values, mask, lengths)))
+
+    def _states(self, rows: Rows) -> Tensor:
+        weights = gru_weights(self.gru)
+        if weights is not None and weights[0].shape[1] != 2 * rows.values.shape[-1] + 1:
+            weights = None
+        if serves(self.engine, [self.gru], weights, rows):
+            assert weights is not None
+            way = Way(self.backwards, gap_input=True, skip_empty=False)
+            return fused_states(rows, weights, way, self._states_of_weights)
+        if not rows.values.numel():  # nothing to read, which torch's GRU refuses
+            return rows.values.new_zeros(len(rows.values), self.gru.hidden_size)
         # Padding is read too and then ignored: on a CPU half the time of packed sequences, backward included.
-        states, _ = self.gru(inputs)  # (N, T, H)
-        return self.head(_last_valid(states, lengths))
+        states, _ = self.gru(gru_inputs(*rows, backwards=self.backwards))  # (N, T, H)
+        return _last_valid(states, rows.lengths)
+
+    def _states_of_weights(self, rows: Rows, weights: Sequence[Tensor]) -> Tensor:
+        inputs = gru_inputs(*rows, backwards=self.backwards)
+        start = inputs.new_zeros(1, len(inputs), weights[1].shape[1])
+        states, _ = torch.gru(inputs, start, list(weights), True, 1, 0.0, False, False, True)
+        return _last_valid(states, rows.lengths)
 
 
 def gru_inputs(times: Tensor, values: Tensor, mask: Tensor, lengths: Tensor, *, backwards: bool) -> Tensor:

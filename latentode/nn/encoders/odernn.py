@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 
+from latentode.native.gru import Rows, Way
+from latentode.nn.encoders.fused_gru import fused_states, gru_weights, serves
 from latentode.nn.encoders.head import PosteriorHead
 from latentode.nn.encoders.reading import gaps_between, reading_order
 from latentode.nn.encoders.relaxation import Relaxation
@@ -45,6 +49,13 @@ class ODERNNEncoder(nn.Module):
     generator : torch.Generator, optional
         Source of the first weights; None takes fresh entropy.
 
+    Attributes
+    ----------
+    engine : {"auto", "torch", "native"}, default "auto"
+        What reads the rows: the native kernels or torch, with equal results. "auto" takes the kernels where they
+        know all that is asked for, up to a `hidden_dim` of 256; "native" raises ValueError where they do not, as for
+        adaptive solvers.
+
     Raises
     ------
     ValueError
@@ -54,6 +65,8 @@ class ODERNNEncoder(nn.Module):
     ----------
     Rubanova et al. (2019), "Latent ordinary differential equations for irregularly-sampled time series", algorithm 1.
     """
+
+    engine: str = "auto"
 
     def __init__(
         self,
@@ -104,10 +117,30 @@ class ODERNNEncoder(nn.Module):
         SolverError
             When an adaptive solver fails in a gap.
         """
-        by_length = lengths.argsort(descending=True, stable=True)
-        picked = (x[by_length] for x in (times, values, mask, lengths))
-        states = self._read(*picked)
-        return self.head(states[by_length.argsort()])
+        rows = Rows(times, values, mask, lengths)
+        weights = self._weights(values.shape[-1])
+        if not serves(self.engine, [self.gru, self.flow], weights, rows):
+            return self.head(self._states(rows))
+        assert weights is not None
+        way = Way(self.backwards, gap_input=False, skip_empty=True, flow_steps=self.n_steps)
+        return self.head(fused_states(rows, weights, way, self._states_of_weights))
+
+    def _weights(self, n_targets: int) -> list[Tensor] | None:
+        """What the native kernels want; None where they do not know this network."""
+        of_cell, of_flow = gru_weights(self.gru), self.flow.plain_weights()
+        if of_cell is None or of_flow is None or self.solver != EXPONENTIAL:
+            return None
+        return None if of_cell[0].shape[1] != 2 * n_targets else of_cell + of_flow
+
+    def _states_of_weights(self, rows: Rows, weights: Sequence[Tensor]) -> Tensor:
+        named = zip(_WEIGHTS, weights)
+        return functional_call(_Reader(self), {f"encoder.{name}": weight for name, weight in named}, (rows,))
+
+    def _states(self, rows: Rows) -> Tensor:
+        """States after the last row read, (N, H)."""
+        by_length = rows.lengths.argsort(descending=True, stable=True)
+        states = self._read(*(x[by_length] for x in rows))
+        return states[by_length.argsort()]
 
     def _read(self, times: Tensor, values: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
         """States after the last row read, (N, H), of series in the order of falling length."""
@@ -172,3 +205,21 @@ class ODERNNEncoder(nn.Module):
             rtol=self.rtol,
             atol=self.atol,
         ).y[:, 0]
+
+
+class _Reader(nn.Module):
+    """The recurrent part of an encoder alone."""
+
+    def __init__(self, encoder: ODERNNEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, rows: Rows) -> Tensor:
+        return self.encoder._states(rows)
+
+
+_WEIGHTS = (  # in the order of `latentode.native.gru`
+    *(f"gru.{name}_l0" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")),
+    "flow.raw_rate",
+    *(f"flow.mlp.layers.{layer}.{name}" for layer in (0, 1) for name in ("weight", "bias")),
+)

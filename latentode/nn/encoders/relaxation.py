@@ -50,6 +50,14 @@ class Relaxation(nn.Module):
         """Where the state is drawn to."""
         return self.mlp(h).tanh()
 
+    def plain_weights(self) -> list[Tensor] | None:
+        """All weights, of a network with one hidden layer; None where it is something else."""
+        layers = self.mlp.plain_layers() if type(self) is Relaxation and type(self.mlp) is MLP else None
+        if layers is None or len(layers[0]) != 2 or self.mlp.activation != "tanh":
+            return None
+        found = [x for pair in zip(*layers) for x in pair if x is not None]
+        return [self.raw_rate, *found] if len(found) == 4 else None
+
     def keeps(self, span: Tensor) -> Tensor:
         """Share of h that is left after a `span` (...) of model time towards a fixed goal, (..., H)."""
         return (-self.rate * span[..., None]).exp()
