@@ -110,6 +110,5 @@ if __name__ == "__main__":
             for path in sorted([*KERNELS.glob("*.[hi]*"), ROOT / "setup.py"])
         ],
         language="c++",
-        optional=True,
     )
     setup(ext_modules=[kernels], cmdclass={"build_ext": BuildKernels})

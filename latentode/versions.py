@@ -6,7 +6,7 @@ import platform
 import sys
 from importlib import metadata
 
-from latentode.native import instruction_set, library, why_absent
+from latentode.native.library import instruction_set, library, why_absent
 from latentode.version import __version__
 
 PACKAGES = (

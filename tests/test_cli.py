@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from latentode.cli import app
 from latentode.cli import demos as demos_module
+from latentode.version import __version__
+from latentode.versions import engine_line
 
 FIGURES = r"-?\d+\.\d{3}"
 
@@ -121,10 +123,22 @@ def test_wrong_options_are_refused(arguments):
 
 def test_help_says_what_there_is():
     assert "demo" in run("--help").stdout
+    assert "--version" in run("--help").stdout
     options = run("demo", "--help").stdout
     for name in ("--data", "--out", "--quick", "--seed", "--data-home", "spirals", "co2", "physionet2012"):
         assert name in options
     assert "demo" in run().output  # no command: the help
+
+
+def test_version_and_engine(monkeypatch):
+    first, second = run("--version").stdout.splitlines()
+    assert first == f"latentode {__version__}"
+    assert second == engine_line()
+    monkeypatch.setenv("LATENTODE_ENGINE", "torch")
+    result = run("--version", "demo")  # nothing else is done
+    assert result.exit_code == 0
+    assert "engine: torch (no native kernels: the environment variable" in result.stdout
+    assert len(result.stdout.splitlines()) == 2
 
 
 def test_every_data_set_has_a_demo():

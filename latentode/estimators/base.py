@@ -288,7 +288,9 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
         step_size = self.step_size if adaptive or self.step_size is not None else 0.1
         # fixed steps need as many as reach the farthest forecast
         max_steps = MAX_STEPS if step_size is None else max(MAX_STEPS, int(FARTHEST / step_size))
-        return SolveOptions(self.solver, self.rtol, self.atol, step_size, self.gradient, max_steps)
+        return SolveOptions(
+            self.solver, self.rtol, self.atol, step_size, self.gradient, max_steps, self.engine
+        )
 
 
 def _calibrated(learned: Learned, model: LatentODE, held_out: SeriesTable) -> Learned:

@@ -116,6 +116,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         atol: float = 1e-4,
         step_size: float | None = None,
         gradient: str = "discrete_adjoint",
+        engine: str = "auto",
         context: str | float = "all",
         context_gaps: float = 0.1,
         anchor: str = "end",
@@ -166,6 +167,7 @@ class LatentODEClassifier(ClassifierMixin, SeriesEstimator):
         self.atol = atol
         self.step_size = step_size
         self.gradient = gradient
+        self.engine = engine
         self.context = context
         self.context_gaps = context_gaps
         self.anchor = anchor

@@ -18,6 +18,7 @@ NOT_DECISIVE = (
     "callbacks",
     "checkpoint_dir",
     "device",
+    "engine",
     "random_state",
     "verbose",
 )  # random_state by what it gives

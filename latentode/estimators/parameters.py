@@ -23,6 +23,7 @@ from latentode.nn.mlp import ACTIVATIONS
 from latentode.series import SCALERS, SeriesTable, TableLayout
 from latentode.series.controls import INTERPOLATIONS
 from latentode.series.times import NAMES
+from latentode.solve.engine import ENGINES
 from latentode.solvers import SOLVERS
 from latentode.training import KL_SCHEDULES
 
@@ -158,6 +159,7 @@ CONSTRAINTS: dict[str, tuple[Constraint, ...]] = {
     "atol": (_POSITIVE,),
     "step_size": (_POSITIVE, _NONE),
     "gradient": (OneOf(GRADIENTS),),
+    "engine": (OneOf(ENGINES),),
     "context": (OneOf(["random", "all"]), _OPEN_UNIT),
     "context_gaps": (Number(0, 1),),
     "anchor": (OneOf(["start", "end"]),),

@@ -46,7 +46,7 @@ _BLUEPRINT: dict[str, tuple[Constraint, ...]] = {
     "n_controls": (Whole(0),),
 }
 _OPTIONS: dict[str, tuple[Constraint, ...]] = {
-    **{name: CONSTRAINTS[name] for name in ("solver", "rtol", "atol", "step_size", "gradient")},
+    **{name: CONSTRAINTS[name] for name in ("solver", "rtol", "atol", "step_size", "gradient", "engine")},
     "max_steps": (Whole(1),),
 }
 _LEARNED: dict[str, tuple[Constraint, ...]] = {

@@ -13,7 +13,15 @@ from torch import Tensor
 from latentode.gradients.backprop import backprop
 from latentode.gradients.problem import Problem
 from latentode.native import Perceptron
-from latentode.native.solve import AcceptedSteps, Outcome, Steps, fixed_step, numbers, solve_backward, solve_forward
+from latentode.native.solve import (
+    AcceptedSteps,
+    Outcome,
+    Steps,
+    fixed_step,
+    numbers,
+    solve_backward,
+    solve_forward,
+)
 from latentode.native.structures import ControllerStructure, MethodStructure
 from latentode.solvers.explicit_rk import ExplicitRK
 from latentode.solvers.step_size import FixedStep, PIController
@@ -34,9 +42,7 @@ class Fused:
     def __init__(self, perceptron: Callable[[Tensor], Perceptron]) -> None:
         self.perceptron = perceptron
 
-    def __call__(
-        self, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor
-    ) -> tuple[Tensor, Outcome]:
+    def __call__(self, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> tuple[Tensor, Outcome]:
         form = self.perceptron(y0)
         steps = steps_of(problem)
         if not problem.wants_gradient(y0, t0, t_eval):
@@ -78,7 +84,7 @@ class _FusedSolve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
-        y0, t0, t_eval, inputs, *tensors = ctx.saved_tensors
+        y0, t0, t_eval, _, *tensors = ctx.saved_tensors
         if torch.is_grad_enabled():
             return None, None, None, None, *_with_graph(ctx, of_y)
         kept: AcceptedSteps = ctx.kept
@@ -96,7 +102,7 @@ class _FusedSolve(torch.autograd.Function):
             parameters=any(wanted[4:]),
         )
         _count(ctx.problem, ctx.outcome)
-        of_tensors = found.parameters or [None] * len(tensors)
+        of_tensors = found.parameters or len(tensors) * [None]
         return None, None, None, None, found.y0, found.t0, found.t_eval, found.inputs, *of_tensors
 
 
@@ -113,7 +119,9 @@ def _with_graph(ctx: Any, of_y: Tensor) -> list[Tensor | None]:
     inputs = ctx.saved_tensors
     for saved, own in zip(inputs[4:], ctx.form.tensors):
         if saved is not own:
-            raise RuntimeError("the field's parameters were replaced since the solve: use gradient='backprop'")
+            raise RuntimeError(
+                "the field's parameters were replaced since the solve: use gradient='backprop'"
+            )
     y, _ = backprop(ctx.problem, *inputs[:3])
     wanted = [x for x, wants in zip(inputs, ctx.needs_input_grad[4:]) if wants]
     found = iter(torch.autograd.grad(y, wanted, of_y, create_graph=True, allow_unused=True))

@@ -39,6 +39,7 @@ def build_latent_ode(
     if not isinstance(encoder, nn.Module):
         n_read = likelihood.n_features + n_static + n_controls
         encoder = encoder(n_read, encoder_dim, latent_dim, backwards=backwards, generator=generator)
+        encoder.engine = options.engine  # type: ignore[assignment]
     if not isinstance(field, nn.Module):
         field = field(
             latent_dim,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from latentode.native import Perceptron
 from latentode.nn.inputs import Inputs
 from latentode.nn.point_process import Intensity
 
@@ -59,6 +60,16 @@ class Dynamics:
         if inputs is None or inputs.paths is None:
             return None
         return lambda t, state, direction: inputs.to_next_turn(self._series(state), t, direction)
+
+    def as_perceptron(self, y0: Tensor) -> Perceptron | None:
+        """What the native kernels solve in the place of these dynamics, for states (N, L + 1); None where they cannot.
+
+        They know fields with static covariates, but no controls and no intensity.
+        """
+        form = getattr(self.field, "as_perceptron", None)
+        if form is None or self.intensity is not None or self.inputs is None or self.inputs.paths is not None:
+            return None
+        return form(y0, self.inputs.static[self._series(y0)])
 
     def _series(self, state: Tensor) -> Tensor:
         assert self.inputs is not None

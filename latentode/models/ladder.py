@@ -48,7 +48,9 @@ def ladder(options: SolveOptions) -> list[Rung]:
     continuous adjoint and for reversible solvers.
     """
     gradient = options.gradient if options.gradient == "backprop" else "discrete_adjoint"
-    options = replace(options, gradient=gradient)
+    # what is tried now may be beyond the native kernels
+    engine = "auto" if options.engine == "native" else options.engine
+    options = replace(options, gradient=gradient, engine=engine)
     patient = replace(options, step_size=None)
     implicit = "kvaerno3" if options.solver == "kvaerno5" else "kvaerno5"
     steps = min(options.max_steps, IMPLICIT_STEPS)

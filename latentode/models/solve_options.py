@@ -22,6 +22,7 @@ class SolveOptions:
     step_size: float | None = None
     gradient: str = "discrete_adjoint"
     max_steps: int = MAX_STEPS
+    engine: str = "auto"
 
     def arguments(self) -> dict[str, Any]:
         return dict(vars(self))

@@ -4,7 +4,6 @@ The kernels are plain C entry points in one shared library, called by ctypes: it
 releases Python's lock during every call, and one call does a whole solve, so that its own microseconds do not count.
 """
 
-from latentode.native.library import instruction_set, library, why_absent
 from latentode.native.perceptron import Perceptron
 
-__all__ = ["Perceptron", "instruction_set", "library", "why_absent"]
+__all__ = ["Perceptron"]

@@ -162,7 +162,11 @@ def solve_backward(
     def like(x: Tensor | None) -> Tensor | None:
         return None if x is None else torch.empty(x.shape, dtype=x.dtype)
 
-    of_t0, of_times, of_inputs = like(t0 if times else None), like(t_eval if times else None), like(form.inputs)
+    of_t0, of_times, of_inputs = (
+        like(t0 if times else None),
+        like(t_eval if times else None),
+        like(form.inputs),
+    )
     of_y0 = torch.empty(y0.shape, dtype=y0.dtype)
     cotangents = CotangentsStructure(
         of_y=of_y.data_ptr(),

@@ -72,4 +72,5 @@ class MLP(nn.Module):
         """Weights and biases of the linear maps; None where a layer is something else, as a parametrised one."""
         if "forward" in vars(self) or any(type(layer) is not nn.Linear for layer in self.layers):
             return None
-        return tuple(layer.weight for layer in self.layers), tuple(layer.bias for layer in self.layers)
+        layers = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+        return tuple(layer.weight for layer in layers), tuple(layer.bias for layer in layers)

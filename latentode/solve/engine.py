@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from torch.nn.modules import module as global_hooks
 from latentode.checks import did_you_mean
 from latentode.gradients import GRADIENTS, Adjoint, Gradient, Problem
 from latentode.gradients.fused import Fused
-from latentode.native import Perceptron, library, why_absent
+from latentode.native import Perceptron
+from latentode.native.library import library, why_absent
 from latentode.native.solve import inspect_times
 from latentode.native.structures import ACTIVATIONS, MAX_DEGREE, MAX_LAYERS, MAX_STAGES
 from latentode.solve.flat import FlatField
@@ -32,7 +34,14 @@ def check_engine(engine: str) -> None:
 
 
 def fused(
-    engine: str, problem: Problem, gradient: Gradient, y0: Tensor, t0: Tensor, t_eval: Tensor
+    engine: str,
+    problem: Problem,
+    gradient: Gradient,
+    y0: Tensor,
+    t0: Tensor,
+    t_eval: Tensor,
+    *,
+    with_event: bool,
 ) -> Fused | None:
     """The fused gradient for a problem; None where torch has to solve it.
 
@@ -44,21 +53,12 @@ def fused(
     check_engine(engine)
     if engine == "torch":
         return None
-    why_not = _why_not(problem, gradient, y0, t0, t_eval)
+    why_not = "its kernels know no events" if with_event else _why_not(problem, gradient, y0, t0, t_eval)
     if why_not is None:
-        field = problem.field
-        assert isinstance(field, FlatField)
-        return Fused(field.field.as_perceptron)
+        return Fused(_own_field(problem).as_perceptron)
     if engine == "native":
         raise ValueError(f"engine='native' cannot solve this, because {why_not}: use engine='auto'")
     return None
-
-
-def no_fused_events(engine: str) -> None:
-    """Events are torch's."""
-    check_engine(engine)
-    if engine == "native":
-        raise ValueError("engine='native' cannot solve this, because its kernels know no events: use engine='auto'")
 
 
 def solve_fused(gradient: Fused, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> Answer:
@@ -70,11 +70,9 @@ def solve_fused(gradient: Fused, problem: Problem, y0: Tensor, t0: Tensor, t_eva
     return Answer(y, *run)
 
 
-def _why_not(
-    problem: Problem, gradient: Gradient, y0: Tensor, t0: Tensor, t_eval: Tensor
-) -> str | None:
+def _why_not(problem: Problem, gradient: Gradient, y0: Tensor, t0: Tensor, t_eval: Tensor) -> str | None:
     """What the kernels do not know about this problem; None where they know all."""
-    field = problem.field.field if isinstance(problem.field, FlatField) else None
+    field = _own_field(problem)
     if not hasattr(type(field), "as_perceptron"):
         return (
             "its kernels know multilayer perceptrons alone, such as latentode.nn.fields.MLPField, and fields with "
@@ -85,7 +83,10 @@ def _why_not(
     method, controller = problem.method, problem.controller
     if type(method) is not ExplicitRK or method.tableau.stages > MAX_STAGES:
         return "its kernels know explicit Runge-Kutta methods alone"
-    if method.tableau.interpolant_matrix.shape[1] > MAX_DEGREE or type(controller) not in (FixedStep, PIController):
+    if method.tableau.interpolant_matrix.shape[1] > MAX_DEGREE or type(controller) not in (
+        FixedStep,
+        PIController,
+    ):
         return "its kernels know the step-size controllers of latentode.solvers alone"
     wanted = problem.wants_gradient(y0, t0, t_eval)
     if gradient is not GRADIENTS["discrete_adjoint"] and (
@@ -93,6 +94,11 @@ def _why_not(
     ):
         return "its kernels have the gradient 'discrete_adjoint' alone"
     return _why_not_now(y0, t0, t_eval) or _why_not_field(field, problem, y0)
+
+
+def _own_field(problem: Problem) -> Any:
+    """The caller's field."""
+    return problem.field.field if isinstance(problem.field, FlatField) else problem.field
 
 
 def _why_not_now(*inputs: Tensor) -> str | None:
@@ -103,7 +109,11 @@ def _why_not_now(*inputs: Tensor) -> str | None:
         return f"its kernels know float32 and float64; got {inputs[0].dtype}"
     if torch.is_autocast_enabled("cpu"):
         return "autocast is on"
-    if inside_torch_func() or forward_ad._current_level >= 0 or any(type(x) is not Tensor for x in inputs[1:]):
+    if (
+        inside_torch_func()
+        or forward_ad._current_level >= 0
+        or any(type(x) is not Tensor for x in inputs[1:])
+    ):
         return "it runs inside a transform of torch.func or in forward mode"
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return "it is being compiled or traced"
@@ -149,12 +159,21 @@ def _is_changed(field: Any) -> bool:
     if not isinstance(field, nn.Module):
         own = getattr(field, "field", None)  # of a frozen wrapper, such as the latent dynamics
         return isinstance(own, nn.Module) and _is_changed(own)
-    homes = [vars(part) for part in type(field).__mro__]
-    form = next(i for i, home in enumerate(homes) if "as_perceptron" in home)
-    forward = next(i for i, home in enumerate(homes) if "forward" in home or "__call__" in home)
-    if forward < form or "forward" in vars(field):
-        return True
-    return any(getattr(part, name) for part in field.modules() for name in _HOOKS)
+    return any(_is_changed_itself(part) for part in field.modules())
+
+
+def _is_changed_itself(module: nn.Module) -> bool:
+    own = vars(module)
+    return "forward" in own or any(own[name] for name in _HOOKS) or _overrides_forward(type(module))  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=256)
+def _overrides_forward(kind: type[nn.Module]) -> bool:
+    """Whether a class has its `as_perceptron` from one whose `forward` it replaces."""
+    homes = [vars(part) for part in kind.__mro__]
+    form = next((i for i, home in enumerate(homes) if "as_perceptron" in home), len(homes))
+    called = next(i for i, home in enumerate(homes) if "forward" in home or "__call__" in home)
+    return form < len(homes) and called < form
 
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

@@ -18,7 +18,7 @@ from latentode.solve.arguments import (
     controller_for,
     parameters_of,
 )
-from latentode.solve.engine import fused, no_fused_events, solve_fused
+from latentode.solve.engine import fused, solve_fused
 from latentode.solve.flat import FlatEvent, FlatField, State, StateLayout
 from latentode.solve.sides import solve_sides
 from latentode.solve.to_event import solve_to_event
@@ -172,10 +172,7 @@ def solve_ivp(
     differentiate = by_name(gradient, GRADIENTS, "gradient")
     by_graph = differentiate is GRADIENTS["backprop"]
     check_transforms((state, t0, t_eval, *problem.params), by_graph=by_graph, with_event=event is not None)
-    if event is None:
-        quick = fused(engine, problem, differentiate, state, t0, t_eval)
-    else:
-        quick = no_fused_events(engine)
+    quick = fused(engine, problem, differentiate, state, t0, t_eval, with_event=event is not None)
     if len(state) and quick is None:
         check_field(flat_field, problem.params, state, t0, needs_params=not by_graph)
     times = states = None

@@ -106,7 +106,7 @@ def _build(sources: list[Path], flags: list[str], shared: bool, work: Path) -> N
 
 def _call(arguments: list[str]) -> None:
     result = subprocess.run([compiler(), *arguments], capture_output=True, text=True)
-    if result.returncode or "warning:" in result.stderr:
+    if result.returncode:
         raise CompileError(f"{' '.join([compiler(), *arguments])}\n{result.stderr}")
 
 
