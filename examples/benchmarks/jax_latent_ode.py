@@ -54,7 +54,9 @@ class JaxLatentODE:
         self._solver = {"tsit5": self._diffrax.Tsit5, "dopri5": self._diffrax.Dopri5}[solver]()
         self._first_step = step_size
         self._controller = (
-            self._diffrax.ConstantStepSize() if step_size else self._diffrax.PIDController(rtol=rtol, atol=atol)
+            self._diffrax.ConstantStepSize()
+            if step_size
+            else self._diffrax.PIDController(rtol=rtol, atol=atol)
         )
         self._times = self._jax.numpy.asarray(data.times.numpy(), dtype="float32")
         self._values = self._jax.numpy.asarray(data.values.numpy())
@@ -92,7 +94,9 @@ class JaxLatentODE:
 
         return step
 
-    def _step(self, state: tuple[Any, ...], times: Any, values: Any, index: Any) -> tuple[tuple[Any, ...], Any]:
+    def _step(
+        self, state: tuple[Any, ...], times: Any, values: Any, index: Any
+    ) -> tuple[tuple[Any, ...], Any]:
         weights, first, second, count, key = state
         key, own = self._jax.random.split(key)
         eps = self._jax.random.normal(own, (len(index), self._latent_dim))
@@ -100,7 +104,9 @@ class JaxLatentODE:
         count = count + 1
         return (*self._adam(weights, gradient, first, second, count), count, key), loss
 
-    def _adam(self, weights: Weights, gradient: Weights, first: Weights, second: Weights, count: Any) -> tuple[Any, ...]:
+    def _adam(
+        self, weights: Weights, gradient: Weights, first: Weights, second: Weights, count: Any
+    ) -> tuple[Any, ...]:
         of_each, (b1, b2) = self._jax.tree_util.tree_map, BETAS
         first = of_each(lambda m, g: b1 * m + (1 - b1) * g, first, gradient)
         second = of_each(lambda v, g: b2 * v + (1 - b2) * g**2, second, gradient)

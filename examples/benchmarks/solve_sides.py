@@ -32,7 +32,9 @@ class SolveProblem(NamedTuple):
     times: Tensor  # (T,)
 
 
-Side = Callable[[SolveProblem], Callable[[], Gradient]]  # everything that is prepared once stays outside the call
+Side = Callable[
+    [SolveProblem], Callable[[], Gradient]
+]  # everything that is prepared once stays outside the call
 
 
 def protocol_f(n_series: int, n_times: int = 100) -> SolveProblem:

@@ -1,9 +1,9 @@
 """Milliseconds of a solve with its gradient, by each of our gradients, beside torchdiffeq, torchode and diffrax.
 
-Protocol F (see solve_sides.py); peers where they are installed. The solvers take turns (A B A B ...), so that a busy moment of
-the machine meets all of them; medians and quartiles, and ratios to torchdiffeq's backpropagation. "discrete_adjoint" is what
-`solve_ivp` does by default, with the native kernels where they were built; the other gradients are torch's. diffrax is
-compiled by JAX beforehand. `fused_engine.py` compares the engines.
+Protocol F (see solve_sides.py); peers where they are installed. The solvers take turns (A B A B ...), so that a busy
+moment of the machine meets all of them; medians and quartiles, and ratios to torchdiffeq's backpropagation.
+"discrete_adjoint" is what `solve_ivp` does by default, with the native kernels where they were built; the other
+gradients are torch's. diffrax is compiled by JAX beforehand. `fused_engine.py` compares the engines.
 """
 
 from __future__ import annotations

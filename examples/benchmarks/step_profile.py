@@ -1,7 +1,7 @@
 """Which part of a training step takes how long, forwards and backwards.
 
-A step is cut where one part hands over to the next: each part begins with tensors without a history, so that its backward
-pass can be called, and timed, alone. The sum of the parts is the whole step: no profiler slows them down.
+A step is cut where one part hands over to the next: each part begins with tensors without a history, so that its
+backward pass can be called, and timed, alone. The parts add up to the whole step, and no profiler slows them down.
 """
 
 from __future__ import annotations

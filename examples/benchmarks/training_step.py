@@ -1,7 +1,7 @@
 """Whole steps of training, ours: protocol G (diffrax's latent ODE of oscillators) and protocol A (spirals).
 
-A step picks a batch, encodes, samples, solves, decodes, scores, differentiates, and updates by Adam, with the parts that
-the estimators use.
+A step picks a batch, encodes, samples, solves, decodes, scores, differentiates, and updates by Adam, with the parts
+that the estimators use.
 """
 
 from __future__ import annotations

@@ -26,20 +26,24 @@ def clocked(call: Callable[[], Any]) -> float:
 
 
 def take_turns(
-    sides: Mapping[str, Callable[[], Any]], rounds: int, *, warm: bool = True
+    sides: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    *,
+    warm: bool = True,
+    clock: Callable[[Callable[[], Any]], float] = clocked,
 ) -> dict[str, Timing]:
     """Time every side once per round, one after the other, so that a busy moment of the machine meets all of them.
 
     With `warm`, a turn is two calls of which the second counts: no side pays for what its predecessor left in the
-    caches, or for its threads that still spin.
+    caches, or for its threads that still spin. `clock` makes the call and tells its seconds.
     """
-    first = {name: clocked(call) for name, call in sides.items()}
+    first = {name: clock(call) for name, call in sides.items()}
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, call in sides.items():
             if warm:
                 call()
-            taken[name].append(clocked(call))
+            taken[name].append(clock(call))
     return {
         name: Timing(*np.quantile(values, (0.25, 0.5, 0.75)).tolist(), first[name])
         for name, values in taken.items()
