@@ -20,8 +20,7 @@ import argparse
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -59,8 +58,7 @@ NATIVE, TORCH = "latentode, native", "latentode, torch"
 ENGINES = {NATIVE: "native", TORCH: "torch"}
 
 
-@dataclass(frozen=True)
-class Sizes:
+class Sizes(NamedTuple):
     """How much is run."""
 
     rounds: int
