@@ -387,10 +387,10 @@ def test_the_penalty_fades_with_the_rows_unless_given():
 
 
 def test_depth_reaches_the_field():
-    deep = small(depth=3).fit(X).model_.field
+    deep = small(depth=3).fit(X).model_.field[0]
     assert len(deep.hidden) == 3
-    assert len(small().fit(X).model_.field.hidden) == 2
-    gates = small(field="gated", depth=2).fit(X).model_.field.gates
+    assert len(small().fit(X).model_.field[0].hidden) == 2
+    gates = small(field="gated", depth=2).fit(X).model_.field[0].gates
     assert len(gates.layers) == 3
 
 
