@@ -7,8 +7,8 @@ bandwidth and by the `GaussianMixture` that BIC chooses. And the densities over 
 minutes for each data set on one core.
 
 With `--equal`: planar flows of equal parameters on two moons, of several sizes (the paper's figure 4, which compares as
-many hidden units with as many layers): discrete layers, one continuous flow, and one of four blocks. About five minutes
-for each seed.
+many hidden units with as many layers): discrete layers, one continuous flow, and one of four blocks. Some
+minutes for each size and seed.
 
     python examples/paper/densities.py
     python examples/paper/densities.py --equal --seeds 0 1 2

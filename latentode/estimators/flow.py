@@ -83,8 +83,8 @@ class ContinuousFlowDensity(FlowDensity):
         Number of hidden layers, by default 2; of the gates' network for "gated", by default 1; not for others.
     n_blocks : int, default 1
         Number of fields with weights of their own that the flow goes through one after the other, a unit of time each.
-        Several narrow fields bend space more sharply than a wide one of as many parameters, above all "planar" ones,
-        which are the same at all times; the time of training grows with their number.
+        From some dozens of units on, several narrow "planar" fields, which are the same at all times, bend space more
+        sharply than a wide one of as many parameters; the time of training grows with their number.
     activation : {"tanh", "softplus"}, default "tanh"
     trace : {"auto", "exact", "hutchinson"}, default "auto"
         In training: the exact trace of ∂f/∂z, or Hutchinson's unbiased estimate for many dimensions; "auto" is exact up
