@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from latentode.gradients import Adjoint
 from latentode.models.flow_dynamics import FlowDynamics, WatchedColumns
+from latentode.models.flow_legs import legs
 from latentode.models.solve_options import SolveOptions
 from latentode.models.transported import Transported
 from latentode.nn.divergence import rademacher
@@ -28,8 +30,8 @@ class Path(NamedTuple):
     """What a flow does between two ends of its time.
 
     points (N, T, D) and log_det (N, T) at T times, log_det of the map from the beginning to there; kinetic = ∫|f|² dt
-    and jacobian = ∫|∂f/∂z|² dt (N,) up to the last time, or None where not asked for; n_evals (N,) of the field, and
-    n_evals_backward (N,), which a backward pass counts in.
+    and jacobian = ∫|∂f/∂z|² dt (N,) up to the last time, or None where not asked for; n_evals (N,) of the fields, and
+    n_evals_backward, a count (N,) per block that was passed, which a backward pass counts in.
     """
 
     points: Tensor
@@ -37,7 +39,7 @@ class Path(NamedTuple):
     kinetic: Tensor | None
     jacobian: Tensor | None
     n_evals: Tensor
-    n_evals_backward: Tensor
+    n_evals_backward: list[Tensor]
 
 
 class ContinuousFlow(nn.Module):
@@ -48,9 +50,11 @@ class ContinuousFlow(nn.Module):
 
     Parameters
     ----------
-    field : nn.Module
+    field : nn.Module, or sequence of them
         f(t (n,), z (n, D)) -> (n, D), row by row independent and twice differentiable: of
-        `latentode.nn.flow_fields.FLOW_FIELDS`, or any other, whose derivatives autograd then finds.
+        `latentode.nn.flow_fields.FLOW_FIELDS`, or any other, whose derivatives autograd then finds. Several are the
+        blocks of a chain, from the base to the data: they share the flow's time evenly, and each goes through all of
+        [0, end_time] in its own.
     n_dims : int
         D.
     end_time : float, default 1.0
@@ -71,7 +75,7 @@ class ContinuousFlow(nn.Module):
 
     def __init__(
         self,
-        field: nn.Module,
+        field: nn.Module | Sequence[nn.Module],
         n_dims: int,
         *,
         end_time: float = 1.0,
@@ -82,11 +86,14 @@ class ContinuousFlow(nn.Module):
         super().__init__()
         if trace not in TRACES:
             raise ValueError(f"trace must be one of {', '.join(TRACES)}; got {trace!r}")
+        fields = nn.ModuleList([field] if isinstance(field, nn.Module) else field)
+        if not len(fields):
+            raise ValueError("field must be a module, or a sequence of at least one; got none")
         if not 0 < end_time < math.inf:
             raise ValueError(f"end_time must be positive and finite; got {end_time!r}")
         if n_probes < 1:
             raise ValueError(f"n_probes must be at least 1; got {n_probes!r}")
-        self.field = field
+        self.field = fields  # by the name that a part of a user's own has in files
         self.n_dims = n_dims
         self.end_time = float(end_time)
         self.trace = trace
@@ -109,7 +116,7 @@ class ContinuousFlow(nn.Module):
     def travel(
         self,
         points: Tensor,
-        times: Any,
+        times: Sequence[float],
         *,
         trace: str | None = None,
         kinetic: bool = False,
@@ -150,15 +157,22 @@ class ContinuousFlow(nn.Module):
         if points.ndim != 2 or points.shape[1] != self.n_dims:
             raise ValueError(f"points must have shape (N, {self.n_dims}); got {tuple(points.shape)}")
         probes = self._probes(points, self.trace if trace is None else trace, generator)
-        dynamics = FlowDynamics(self.field, self.n_dims, probes, kinetic, jacobian)
-        solution = self._solve(dynamics, points, times, replace(self.options, **solving))
-        return self._path(solution, dynamics, backwards=times[-1] < times[0])
+        options = replace(self.options, **solving)
+        pieces: list[Path] = []
+        asked: list[list[int]] = []
+        for leg in legs(times, self.end_time, len(self.field)):
+            dynamics = FlowDynamics(self.field[leg.block], self.n_dims, probes, kinetic, jacobian)
+            solution = self._solve(dynamics, points, leg.times, options)
+            pieces.append(self._path(solution, dynamics, backwards=times[-1] < times[0]))
+            points = pieces[-1].points[:, -1]
+            asked.append(leg.asked)
+        return _joined(pieces, asked)
 
     def _probes(self, points: Tensor, trace: str, generator: torch.Generator | None) -> Tensor | None:
         """(K, N, D), or None for the exact trace."""
         if trace not in TRACES:
             raise ValueError(f"trace must be one of {', '.join(TRACES)}; got {trace!r}")
-        by_formula = getattr(self.field, "trace_has_formula", False)
+        by_formula = all(getattr(field, "trace_has_formula", False) for field in self.field)
         if trace == "exact" or (trace == "auto" and (by_formula or self.n_dims <= MANY_DIMS)):
             return None
         return rademacher(self.n_probes, points.detach(), generator_or_fresh(generator))
@@ -175,7 +189,7 @@ class ContinuousFlow(nn.Module):
             dynamics,
             dynamics.first_state(points),
             torch.as_tensor(times, dtype=torch.float64, device=points.device),
-            params=self.field.parameters(),
+            params=dynamics.field.parameters(),
             **arguments,
         )
 
@@ -190,8 +204,31 @@ class ContinuousFlow(nn.Module):
             kinetic=energies[:, 0] if dynamics.kinetic else None,
             jacobian=energies[:, int(dynamics.kinetic)] if dynamics.jacobian else None,
             n_evals=solution.stats["n_evals"],
-            n_evals_backward=solution.stats["n_evals_backward"],
+            n_evals_backward=[solution.stats["n_evals_backward"]],
         )
+
+
+def _joined(pieces: list[Path], asked: list[list[int]]) -> Path:
+    """One path of its pieces, with the points that were asked for."""
+    points, log_dets = [], []
+    log_det = torch.zeros_like(pieces[0].log_det[:, :1])
+    for piece, places in zip(pieces, asked):
+        points.append(piece.points[:, places])
+        log_dets.append(log_det + piece.log_det[:, places])
+        log_det = log_det + piece.log_det[:, -1:]
+    return Path(
+        points=torch.cat(points, dim=1),
+        log_det=torch.cat(log_dets, dim=1),
+        kinetic=_total([piece.kinetic for piece in pieces]),
+        jacobian=_total([piece.jacobian for piece in pieces]),
+        n_evals=torch.stack([piece.n_evals for piece in pieces]).sum(0),
+        n_evals_backward=[count for piece in pieces for count in piece.n_evals_backward],
+    )
+
+
+def _total(energies: list[Tensor | None]) -> Tensor | None:
+    known = [energy for energy in energies if energy is not None]
+    return torch.stack(known).sum(0) if known else None
 
 
 def standard_normal_log_density(z: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class ContinuousFlowLoss:
             if energy is not None:
                 parts[name] = _mean(energy, weight)
                 total = total + factor * parts[name]
-        parts["n_evals"] = MeanLater(path.n_evals)
+        parts["n_evals"] = MeanLater([path.n_evals])
         if flow.training:
             parts["n_evals_backward"] = MeanLater(path.n_evals_backward)
         return RowLoss(total, parts, weight.sum())

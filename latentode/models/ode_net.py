@@ -171,5 +171,5 @@ class ODENet(nn.Module):
             return {}
         counts: dict[str, SupportsFloat] = {"n_evals": self.block.n_evals.double().mean()}
         if torch.is_grad_enabled():
-            counts["n_evals_backward"] = MeanLater(self.block.n_evals_backward)
+            counts["n_evals_backward"] = MeanLater([self.block.n_evals_backward])
         return counts

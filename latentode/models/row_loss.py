@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, SupportsFloat
 
+import torch
 from torch import Tensor
 
 
@@ -31,9 +32,9 @@ class RowLoss:
 
 
 class MeanLater(NamedTuple):
-    """The mean of a tensor that is still being counted in, taken when it is asked for."""
+    """The mean of the sum of tensors that are still being counted in, taken when it is asked for."""
 
-    tensor: Tensor
+    tensors: Sequence[Tensor]
 
     def __float__(self) -> float:
-        return float(self.tensor.double().mean())
+        return float(torch.stack(list(self.tensors)).sum(0).double().mean())

@@ -355,6 +355,7 @@ def test_bad_calls(which, fitted):
         ({"n_probes": 0}, "n_probes must be an int of at least 1; got 0"),
         ({"kinetic": -1.0}, "kinetic must be a number of at least 0; got -1.0"),
         ({"jacobian": "some"}, "jacobian must be a number of at least 0, or 'auto'; got 'some'"),
+        ({"n_blocks": 0}, "n_blocks must be an int of at least 1; got 0"),
         ({"depth": 0}, "depth must be an int of at least 1, or None; got 0"),
         (
             {"field": "planar", "depth": 2},
@@ -386,11 +387,32 @@ def test_the_penalty_fades_with_the_rows_unless_given():
     assert small(jacobian=0.5, **given).fit(X).jacobian_ == 0.5
 
 
+def test_blocks_have_weights_of_their_own():
+    one, three = (small(field="planar", n_blocks=n).fit(X).model_ for n in (1, 3))
+    sizes = [sum(weights.numel() for weights in model.parameters()) for model in (one, three)]
+    assert sizes[1] == 3 * sizes[0] > 0
+    first, second, _ = three.field
+    assert not torch.equal(first.units.w, second.units.w)
+    own = nn.Linear(2, 2)
+
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.map = own
+
+        def forward(self, t, z):
+            return torch.tanh(self.map(z))
+
+    given = small(field=Own(), n_blocks=2).fit(X).model_.field
+    assert not torch.equal(given[0].map.weight, given[1].map.weight)
+    assert all(part.map.weight is not own.weight for part in given)
+
+
 def test_depth_reaches_the_field():
-    deep = small(depth=3).fit(X).model_.field
+    deep = small(depth=3).fit(X).model_.field[0]
     assert len(deep.hidden) == 3
-    assert len(small().fit(X).model_.field.hidden) == 2
-    gates = small(field="gated", depth=2).fit(X).model_.field.gates
+    assert len(small().fit(X).model_.field[0].hidden) == 2
+    gates = small(field="gated", depth=2).fit(X).model_.field[0].gates
     assert len(gates.layers) == 3
 
 

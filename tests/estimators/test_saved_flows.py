@@ -36,6 +36,7 @@ FLOWS: dict[str, Any] = {
     "concatsquash": lambda: ContinuousFlowDensity(hidden_dim=4, **TINY),
     "gated": lambda: ContinuousFlowDensity(field="gated", hidden_dim=4, depth=2, **TINY),
     "planar": lambda: ContinuousFlowDensity(field="planar", hidden_dim=4, trace="exact", kinetic=0.1, **TINY),
+    "blocks": lambda: ContinuousFlowDensity(field="planar", hidden_dim=2, n_blocks=3, **TINY),
     "discrete": lambda: PlanarFlowDensity(n_layers=3, **TINY),
 }
 
@@ -57,8 +58,9 @@ def test_a_loaded_flow_is_the_one_that_was_saved(fitted, tmp_path):
     assert getattr(back, "jacobian_", None) == getattr(fitted, "jacobian_", None)
 
 
-def test_a_field_of_ones_own_is_given_again(tmp_path):
-    fitted = ContinuousFlowDensity(field=Turn(), **TINY).fit(rows())
+@pytest.mark.parametrize("n_blocks", [1, 2])
+def test_a_field_of_ones_own_is_given_again(n_blocks, tmp_path):
+    fitted = ContinuousFlowDensity(field=Turn(), n_blocks=n_blocks, **TINY).fit(rows())
     fitted.save(tmp_path / "own.latentode")
     back = ContinuousFlowDensity.load(tmp_path / "own.latentode", field=Turn())
     np.testing.assert_array_equal(back.score_samples(rows()), fitted.score_samples(rows()))
@@ -76,6 +78,8 @@ HOSTILE = {
     "an unknown fact": ("facts", {"more": 1}),
     "a width that no memory holds": ("plan", {"hidden_dim": 10**12, "n_dims": 10**12}),
     "layers without end": ("plan", {"depth": 10**9, "n_layers": 10**9}),
+    "blocks without end": ("plan", {"n_blocks": 10**9, "n_layers": 10**9}),
+    "no blocks": ("plan", {"n_blocks": 0, "n_layers": 0}),
     "a trace by another name": ("plan", {"trace": "guess", "n_layers": "all"}),
     "an entry too many": ("plan", {"more": 1}),
 }

@@ -239,7 +239,7 @@ def test_where_probes_are_found_costs_no_steps():
 def test_a_wild_energy_is_not_waited_for():
     """Steps are chosen by points and log det alone: an integrand that no step could follow changes nothing."""
     flow, x = stirred_flow("planar", options=SolveOptions(rtol=1e-5, atol=1e-5)), rows()
-    huge = ContinuousFlow(flow.field, 3, options=flow.options)
+    huge = ContinuousFlow(flow.field[0], 3, options=flow.options)
     plain = huge.travel(1e3 * x, (1.0, 0.0), trace="hutchinson", generator=generator())
     wild = huge.travel(
         1e3 * x, (1.0, 0.0), trace="hutchinson", generator=generator(), kinetic=True, jacobian=True
