@@ -21,6 +21,8 @@ KERNELS = ROOT / "latentode" / "native" / "kernels"
 
 COMPILE_FLAGS = [
     "-O3",
+    "-g0",
+    "-fno-wrapv",  # Python's own flags have -g and -fwrapv
     "-std=c++17",
     "-fno-math-errno",
     "-fno-trapping-math",

@@ -16,6 +16,12 @@ def inside_torch_func() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def is_batched(x: Tensor) -> bool:
+    """Whether a tensor stands for many, as cotangents do in `torch.autograd.grad(..., is_grads_batched=True)`."""
+    kinds = torch._C._functorch
+    return inside_torch_func() or kinds.is_batchedtensor(x) or kinds.is_legacy_batchedtensor(x)
+
+
 class StepResult(NamedTuple):
     """What a step of N series with a flat state of size D yields.
 

@@ -106,7 +106,7 @@ static void write_states(const latentode_gru& g, const Lanes<T>& lanes, const T*
 template <class T>
 static void forward(const latentode_gru* problem, int thread) {
     const latentode_gru& g = *problem;
-    const products::NoSubnormals mode;
+    const NoSubnormals mode;
     const Sizes<T> size(g);
     Carver memory{(char*)g.scratch + thread * (g.forward_bytes / g.n_threads), 0};
     const Forward<T> own(g, size, memory);
@@ -188,7 +188,7 @@ static void read_d_states(const latentode_gru& g, const Lanes<T>& lanes, T* d_st
 template <class T>
 static void backward(const latentode_gru* problem, int thread) {
     const latentode_gru& g = *problem;
-    const products::NoSubnormals mode;
+    const NoSubnormals mode;
     const Sizes<T> size(g);
     Carver memory{(char*)g.scratch + thread * (g.backward_bytes / g.n_threads), 0};
     const Backward<T> own(g, size, memory);

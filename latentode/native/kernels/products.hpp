@@ -31,16 +31,6 @@ INLINE int64_t odd_vectors(int64_t n) {
     return (n / lanes_of<T> | 1) * lanes_of<T>;
 }
 
-// While it lives, results below the smallest normal number are 0: the cotangents of long series fade through them, at a
-// hundred cycles each.
-struct NoSubnormals {
-#if defined(__x86_64__)
-    unsigned before = __builtin_ia32_stmxcsr();
-    NoSubnormals() { __builtin_ia32_ldmxcsr(before | 0x8040); }
-    ~NoSubnormals() { __builtin_ia32_ldmxcsr(before); }
-#endif
-};
-
 // Width of the next tile of a product whose outputs `left` are still to do.
 INLINE int64_t tile_width(int64_t left) { return left >= widest_tile ? widest_tile : padded(left); }
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as global_hooks
 
-from latentode.native import library, why_absent
 from latentode.native.gru import Rows, Way, gru_backward, gru_forward
+from latentode.native.library import library, why_absent
 from latentode.solve.engine import check_engine
-from latentode.solvers.method import inside_torch_func
+from latentode.solvers.method import inside_torch_func, is_batched
 
 WIDEST_FASTER = 256  # H up to which the kernels beat torch's products of matrices; measured near a tie at 512
 
@@ -87,15 +87,10 @@ class _FusedStates(torch.autograd.Function):
     def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor | None, ...]:
         saved, *tensors = ctx.saved_tensors
         rows, weights = Rows(*tensors[:4]), tensors[4:]
-        if torch.is_grad_enabled() or _is_batched(d_states):  # create_graph, is_grads_batched
+        if torch.is_grad_enabled() or is_batched(d_states):  # create_graph, is_grads_batched
             wanted = ctx.needs_input_grad[-len(weights) :]
             return (None,) * 6 + _with_graph(ctx.by_torch, rows, weights, wanted, d_states)
         return (None,) * 6 + gru_backward(d_states, saved, rows, weights, ctx.way)
-
-
-def _is_batched(x: Tensor) -> bool:
-    kinds = torch._C._functorch
-    return inside_torch_func() or kinds.is_batchedtensor(x) or kinds.is_legacy_batchedtensor(x)
 
 
 def _with_graph(
