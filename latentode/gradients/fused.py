@@ -89,8 +89,12 @@ class _FusedSolve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
         y0, t0, t_eval, _, *tensors = ctx.saved_tensors
-        if torch.is_grad_enabled() or is_batched(of_y):
-            return None, None, None, None, *_by_torch(ctx, of_y)
+        if is_batched(of_y):
+            raise RuntimeError(
+                "a solve takes one cotangent at a time: leave out is_grads_batched=True, or vectorize=True"
+            )
+        if torch.is_grad_enabled():
+            return None, None, None, None, *_with_graph(ctx, of_y)
         kept: AcceptedSteps = ctx.kept
         wanted = ctx.needs_input_grad[4:]
         found = solve_backward(
@@ -118,20 +122,17 @@ def _count(problem: Problem, outcome: Outcome) -> None:
         problem.tally(torch.arange(len(counts)), counts)
 
 
-def _by_torch(ctx: Any, of_y: Tensor) -> list[Tensor | None]:
-    """The gradient through the solve by torch, once more; as part of a graph, where that is wanted."""
+def _with_graph(ctx: Any, of_y: Tensor) -> list[Tensor | None]:
+    """The gradient as part of a graph: through the solve by torch, once more."""
     inputs = ctx.saved_tensors
     for saved, own in zip(inputs[4:], ctx.form.tensors):
         if saved is not own:
             raise RuntimeError(
                 "the field's parameters were replaced since the solve: use gradient='backprop'"
             )
-    with torch.enable_grad():
-        y, _ = backprop(ctx.problem, *inputs[:3])
+    y, _ = backprop(ctx.problem, *inputs[:3])
     wanted = [x for x, wants in zip(inputs, ctx.needs_input_grad[4:]) if wants]
-    found = iter(
-        torch.autograd.grad(y, wanted, of_y, create_graph=torch.is_grad_enabled(), allow_unused=True)
-    )
+    found = iter(torch.autograd.grad(y, wanted, of_y, create_graph=True, allow_unused=True))
     return [next(found) if wants else None for wants in ctx.needs_input_grad[4:]]
 
 
