@@ -70,6 +70,8 @@ class MLP(nn.Module):
 
     def plain_layers(self) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]] | None:
         """Weights and biases of the linear maps; None where a layer is something else, as a parametrised one."""
-        if "forward" in vars(self) or any(type(layer) is not nn.Linear for layer in self.layers):
+        if any("forward" in vars(part) for part in (self, *self.layers)):
+            return None
+        if any(type(layer) is not nn.Linear for layer in self.layers):
             return None
         return tuple(layer.weight for layer in self.layers), tuple(layer.bias for layer in self.layers)
