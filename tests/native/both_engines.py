@@ -21,7 +21,9 @@ COUNTS = ("n_steps", "n_accepted", "n_evals", "n_evals_backward")
 class Conditioned(nn.Module):
     """States [z, u], of which u stays as it is: dz/dt = MLP([z, t, u])."""
 
-    def __init__(self, dim: int, n_inputs: int, hidden_dim: int = 7, *, time_dependent: bool = False, **options: Any) -> None:
+    def __init__(
+        self, dim: int, n_inputs: int, hidden_dim: int = 7, *, time_dependent: bool = False, **options: Any
+    ) -> None:
         super().__init__()
         self.dim, self.time_dependent = dim, time_dependent
         self.mlp = MLP(dim + time_dependent + n_inputs, hidden_dim, dim, **options)
@@ -54,7 +56,9 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def make_field(kind: str, dim: int = 3, hidden_dim: int = 7, *, dtype=torch.float64, seed: int = 0, **options: Any) -> Field:
+def make_field(
+    kind: str, dim: int = 3, hidden_dim: int = 7, *, dtype=torch.float64, seed: int = 0, **options: Any
+) -> Field:
     """A field of `FIELDS` whose weights and biases (which begin as 0) are all random."""
     generator = seeded(seed)
     field = FIELDS[kind](dim, hidden_dim, generator=generator, **options).to(dtype)
@@ -65,7 +69,15 @@ def make_field(kind: str, dim: int = 3, hidden_dim: int = 7, *, dtype=torch.floa
     return field
 
 
-def make_case(field: nn.Module, n: int = 5, n_times: int = 6, *, dim: int | None = None, span: float = 2.0, seed: int = 1) -> Case:
+def make_case(
+    field: nn.Module,
+    n: int = 5,
+    n_times: int = 6,
+    *,
+    dim: int | None = None,
+    span: float = 2.0,
+    seed: int = 1,
+) -> Case:
     """States of size 1; unsorted query times on both sides of t0, one of them t0 itself and one of them twice."""
     generator = seeded(seed)
     dtype = next(field.parameters()).dtype
@@ -111,8 +123,14 @@ def assert_same(case: Case, values: float, gradients: float, **options: Any) -> 
     assert torch.equal(one.t.nan_to_num(), other.t.nan_to_num())
     assert torch.equal(one.status, other.status), (one.status, other.status)
     for count in COUNTS:
-        assert torch.equal(one.stats[count], other.stats[count]), (count, one.stats[count], other.stats[count])
-    assert difference(one.t_reached, other.t_reached) <= max(values, 1e-7)  # of steps whose sizes rounding reaches
+        assert torch.equal(one.stats[count], other.stats[count]), (
+            count,
+            one.stats[count],
+            other.stats[count],
+        )
+    assert difference(one.t_reached, other.t_reached) <= max(
+        values, 1e-7
+    )  # of steps whose sizes rounding reaches
     assert difference(one.y, other.y) <= values
     for name, expected in torchs.gradients.items():
         assert difference(native.gradients[name], expected) <= gradients, name

@@ -7,7 +7,17 @@ import math
 import numpy as np
 import pytest
 import torch
-from both_engines import ADAPTIVE, EXPLICIT, Case, Conditioned, assert_same, difference, make_case, make_field, solve
+from both_engines import (
+    ADAPTIVE,
+    EXPLICIT,
+    Case,
+    Conditioned,
+    assert_same,
+    difference,
+    make_case,
+    make_field,
+    solve,
+)
 from scipy.linalg import expm
 
 from latentode import solve_ivp
@@ -32,7 +42,9 @@ def test_fields(kind, activation, time_dependent):
     assert_same(make_case(field, n=9), ADAPTED, GRADIENT, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "relu"])  # has kinks: rounding chooses
+@pytest.mark.parametrize(
+    "activation", [name for name in ACTIVATIONS if name != "relu"]
+)  # has kinks: rounding chooses
 @pytest.mark.parametrize("kind", ["mlp", "gated"])
 class TestSinglePrecision:
     def test_fixed_steps(self, kind, activation):
@@ -55,7 +67,9 @@ class TestSinglePrecision:
 
 @pytest.mark.parametrize("solver", EXPLICIT)
 def test_solvers_with_fixed_steps(solver):
-    assert_same(make_case(make_field("mlp", time_dependent=True)), FIXED, GRADIENT, solver=solver, step_size=0.2)
+    assert_same(
+        make_case(make_field("mlp", time_dependent=True)), FIXED, GRADIENT, solver=solver, step_size=0.2
+    )
 
 
 @pytest.mark.parametrize("controller", CONTROLLERS)
@@ -187,7 +201,10 @@ def test_memory_of_any_layout():
     for y0 in (wide[:, 0], case.y0.T.contiguous().T):
         for times in (t_eval, t_eval.T.contiguous().T):
             with torch.no_grad():
-                assert difference(solve_ivp(case.field, y0, times, t0=case.t0, engine="native").y, expected) < ADAPTED
+                assert (
+                    difference(solve_ivp(case.field, y0, times, t0=case.t0, engine="native").y, expected)
+                    < ADAPTED
+                )
     shared = solve_ivp(case.field, case.y0, t_eval[0], t0=0.5, engine="native").y
     assert difference(shared, solve_ivp(case.field, case.y0, t_eval[0], t0=0.5, engine="torch").y) < ADAPTED
 
@@ -251,7 +268,9 @@ class TestOracles:
     def test_matrix_exponential(self):
         field, matrix = self.linear()
         case = make_case(field, n=5, n_times=8)
-        y = solve_ivp(field, case.y0, case.t_eval, t0=case.t0, solver="dopri8", rtol=1e-11, atol=1e-11, engine="native").y
+        y = solve_ivp(
+            field, case.y0, case.t_eval, t0=case.t0, solver="dopri8", rtol=1e-11, atol=1e-11, engine="native"
+        ).y
         for i, q in np.ndindex(5, 8):
             expected = expm(matrix * float(case.t_eval[i, q] - case.t0[i])) @ np.append(case.y0[i].numpy(), 1)
             np.testing.assert_allclose(y[i, q].detach().numpy(), expected[:3], atol=1e-9)
@@ -274,7 +293,9 @@ class TestOracles:
         case = make_case(field, n=2, n_times=3, dim=4)
 
         def solution(y0):
-            return solve_ivp(field, y0, case.t_eval, t0=case.t0, solver="rk4", step_size=0.3, engine="native").y
+            return solve_ivp(
+                field, y0, case.t_eval, t0=case.t0, solver="rk4", step_size=0.3, engine="native"
+            ).y
 
         assert torch.autograd.gradcheck(solution, (case.y0.requires_grad_(),))
 
@@ -295,10 +316,14 @@ def test_gradients_of_some_inputs_alone(wanted):
     expected = solve(case, "torch").gradients
     case.field.requires_grad_(wanted == "parameters")
     case.field.mlp.layers[1].bias.requires_grad_(wanted in ("parameters", "one bias"))
-    leaves = {name: getattr(case, name).clone().requires_grad_(name == wanted) for name in ("y0", "t_eval", "t0")}
+    leaves = {
+        name: getattr(case, name).clone().requires_grad_(name == wanted) for name in ("y0", "t_eval", "t0")
+    }
     y = solve_ivp(case.field, leaves["y0"], leaves["t_eval"], t0=leaves["t0"], engine="native").y
     y.backward(torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(9)))
-    found = {name: x.grad for name, x in (leaves | dict(case.field.named_parameters())).items() if x.requires_grad}
+    found = {
+        name: x.grad for name, x in (leaves | dict(case.field.named_parameters())).items() if x.requires_grad
+    }
     assert found
     for name, gradient in found.items():
         assert difference(gradient, expected[name]) < GRADIENT
