@@ -326,7 +326,7 @@ def test_without_the_library_torch_solves(monkeypatch):
     field, y0, t_eval = small_problem()
     monkeypatch.setenv("LATENTODE_ENGINE", "torch")
     assert torch.equal(solve_ivp(field, y0, t_eval).y, solve_ivp(field, y0, t_eval, engine="torch").y)
-    with pytest.raises(ValueError, match="there are no native kernels .*LATENTODE_ENGINE=torch"):
+    with pytest.raises(ValueError, match=r"there are no native kernels .*LATENTODE_ENGINE=torch"):
         solve_ivp(field, y0, t_eval, engine="native")
 
 
@@ -343,6 +343,7 @@ class TestTransforms:
         with pytest.raises(ValueError, match=r"a transform of torch\.func|'discrete_adjoint' alone"):
             torch.func.grad(lambda y0: loss(y0, "native"))(y0)
 
+    @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's own, once
     def test_jvp(self):
         field, y0, t_eval = small_problem()
         field.requires_grad_(False)
@@ -359,6 +360,7 @@ class TestTransforms:
         with pytest.raises(ValueError, match=r"a transform of torch\.func|'discrete_adjoint' alone"):
             torch.func.jvp(lambda y0: solution(y0, "native"), (y0,), (direction,))
 
+    @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
     def test_forward_mode(self):
         field, y0, t_eval = small_problem()
         field.requires_grad_(False)
