@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import mpmath
 import numpy as np
@@ -10,7 +11,6 @@ import pytest
 import torch
 from instruction_sets import NAMES, libraries
 
-from latentode.native.library import _Loaded
 from latentode.native.solve import evaluate
 
 FUNCTIONS = {
@@ -34,7 +34,8 @@ def isa(request, monkeypatch):
     """The kernels are those of one set of instructions."""
     if request.param not in libraries():
         pytest.skip(f"this machine does not run {request.param}")
-    monkeypatch.setattr("latentode.native.library._loaded", lambda: _Loaded(libraries()[request.param], None))
+    loader = sys.modules["latentode.native.library"]  # the package has a function of that name
+    monkeypatch.setattr(loader, "_loaded", lambda: loader._Loaded(libraries()[request.param], None))
 
 
 def arguments(dtype: torch.dtype) -> torch.Tensor:
@@ -54,7 +55,10 @@ def units_apart(found: torch.Tensor, expected: list[mpmath.mpf]) -> float:
     nearest = np.array([float(e) for e in expected]).astype(found.numpy().dtype)
     unit = np.spacing(np.maximum(np.abs(nearest), np.finfo(nearest.dtype).tiny))
     with mpmath.workdps(40):
-        return max(float(abs(mpmath.mpf(f) - e) / mpmath.mpf(float(u))) for f, e, u in zip(found.tolist(), expected, unit))
+        return max(
+            float(abs(mpmath.mpf(f) - e) / mpmath.mpf(float(u)))
+            for f, e, u in zip(found.tolist(), expected, unit)
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -80,9 +84,9 @@ def test_limits(function, dtype, isa):
     assert math.isnan(found[4])
     for value in (found[0], found[2]):
         if function != "silu":  # -inf · 0: not finite is right too
-            assert value == pytest.approx(below, abs=1e-37)
+            assert value == pytest.approx(below, abs=1e-7 if below else 1e-36)
     for value in (found[1], found[3]):
-        assert value == above or (above == math.inf and value > 1e29)
+        assert value == pytest.approx(above, abs=1e-7) or (above == math.inf and value > 1e29)
 
 
 @pytest.mark.parametrize("n", [1, 3, 15, 16, 17])

@@ -343,11 +343,14 @@ class TestTransforms:
         with pytest.raises(ValueError, match=r"a transform of torch\.func|'discrete_adjoint' alone"):
             torch.func.grad(lambda y0: loss(y0, "native"))(y0)
 
-    @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's own, once
+    @pytest.mark.filterwarnings(
+        "ignore:`torch.jit.script` is deprecated:DeprecationWarning"
+    )  # torch's own, once
     def test_jvp(self):
         field, y0, t_eval = small_problem()
         field.requires_grad_(False)
         direction = torch.ones_like(y0)
+        options = {"t0": 0.0, "gradient": "backprop", "solver": "rk4", "step_size": 0.2}
 
         def solution(y0, engine="auto"):
             return solve_ivp(
@@ -384,12 +387,13 @@ class TestTransforms:
                 super().__init__()
                 self.field = field
 
-            def forward(self, engine):
-                return solve_ivp(self.field, y0, t_eval, t0=0.0, engine=engine, rtol=1e-6).y
+            def forward(self, **options):
+                return solve_ivp(self.field, y0, t_eval, t0=0.0, rtol=1e-6, **options).y
 
         under = {f"field.{name}": x for name, x in others.items()}
+        by_graph, native = {"engine": "torch", "gradient": "backprop"}, {"engine": "auto"}
         expected, found = (
-            torch.func.functional_call(Solved(), under, (engine,)) for engine in ("torch", "auto")
+            torch.func.functional_call(Solved(), under, (), which) for which in (by_graph, native)
         )
         assert difference(found, expected) < 1e-11
         gradients = [

@@ -44,7 +44,9 @@ def check(data, n, dim, depth, width, n_inputs, time_dependent, gated, activatio
     else:
         field = make_field("gated" if gated else "mlp", dim, width, dtype=dtype, seed=seed, **options)
     case = make_case(field, n, n_times, dim=dim + n_inputs, seed=seed)
-    case.t_eval[torch.rand(case.t_eval.shape, generator=torch.Generator().manual_seed(seed)) < missing] = math.nan
+    case.t_eval[torch.rand(case.t_eval.shape, generator=torch.Generator().manual_seed(seed)) < missing] = (
+        math.nan
+    )
     if fixed or single:  # rounding chooses the steps of small errors
         steps = {"solver": data.draw(st.sampled_from(list(EXPLICIT))), "step_size": 0.23}
     else:
@@ -53,13 +55,13 @@ def check(data, n, dim, depth, width, n_inputs, time_dependent, gated, activatio
 
 
 @settings(max_examples=40, **QUIET)
-@given(st.data(), **SHAPES)
-def test_any_shape(data, **shape):
+@given(st.data(), st.fixed_dictionaries(SHAPES))
+def test_any_shape(data, shape):
     check(data, **shape)
 
 
 @pytest.mark.slow
 @settings(max_examples=600, **QUIET)
-@given(st.data(), **SHAPES)
-def test_many_shapes(data, **shape):
+@given(st.data(), st.fixed_dictionaries(SHAPES))
+def test_many_shapes(data, shape):
     check(data, **shape)
