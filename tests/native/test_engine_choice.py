@@ -353,9 +353,7 @@ class TestTransforms:
         options = {"t0": 0.0, "gradient": "backprop", "solver": "rk4", "step_size": 0.2}
 
         def solution(y0, engine="auto"):
-            return solve_ivp(
-                field, y0, t_eval, t0=0.0, gradient="backprop", solver="rk4", step_size=0.2, engine=engine
-            ).y
+            return solve_ivp(field, y0, t_eval, engine=engine, **options).y
 
         _, slope = torch.func.jvp(solution, (y0,), (direction,))
         near = (solution(y0 + 1e-6 * direction, "torch") - solution(y0 - 1e-6 * direction, "torch")) / 2e-6

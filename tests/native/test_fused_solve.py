@@ -210,10 +210,10 @@ def test_memory_of_any_layout():
 
 
 class TestFailures:
-    @pytest.mark.parametrize("max_steps", [1, 2, 5])
+    @pytest.mark.parametrize("max_steps", [1, 2, 4])
     def test_too_many_steps(self, max_steps):
         case = make_case(make_field("mlp"), n=20)
-        answer = assert_same(case, ADAPTED, GRADIENT, max_steps=max_steps, rtol=1e-8, atol=1e-8)
+        answer = assert_same(case, ADAPTED, GRADIENT, max_steps=max_steps, first_step=0.01)
         assert (answer.solution.status == Status.MAX_STEPS).any()
         assert_same(case, FIXED, GRADIENT, max_steps=max_steps, solver="rk4", step_size=0.2)
 
