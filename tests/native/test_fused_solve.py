@@ -213,7 +213,7 @@ class TestFailures:
     @pytest.mark.parametrize("max_steps", [1, 2, 4])
     def test_too_many_steps(self, max_steps):
         case = make_case(make_field("mlp"), n=20)
-        answer = assert_same(case, ADAPTED, GRADIENT, max_steps=max_steps, first_step=0.01)
+        answer = assert_same(case, ADAPTED, GRADIENT, max_steps=max_steps, max_step=0.1)
         assert (answer.solution.status == Status.MAX_STEPS).any()
         assert_same(case, FIXED, GRADIENT, max_steps=max_steps, solver="rk4", step_size=0.2)
 
