@@ -217,6 +217,12 @@ class TestFailures:
         assert (answer.solution.status == Status.MAX_STEPS).any()
         assert_same(case, FIXED, GRADIENT, max_steps=max_steps, solver="rk4", step_size=0.2)
 
+    def test_no_series_reaches_a_query_time(self):
+        case = make_case(make_field("mlp"), n=2, n_times=1)
+        answer = assert_same(case._replace(t_eval=case.t0[:, None] + 50), ADAPTED, GRADIENT, max_steps=2)
+        assert answer.solution.y.isnan().all()
+        assert not any(gradient.any() for gradient in answer.gradients.values())
+
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
     def test_states_that_are_not_finite(self, bad):
         case = make_case(make_field("mlp"), n=20)
