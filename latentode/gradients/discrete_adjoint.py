@@ -109,9 +109,14 @@ class Sweep:
             t, h = self._clock(steps, t0, t_last)
             step = self.problem.method.step(self.problem.field, t, y, h, carry)
         self.problem.count(rows, self.problem.method.evaluations_per_step, step.evaluations)
+        of_dense = of_piece[1:]
+        if len(of_dense) != len(
+            step.dense
+        ):  # no step of the whole solve answers anything: those pieces are of t0
+            of_dense = torch.zeros_like(step.dense)
         of_y, of_carry, of_t0, of_t_last = self._pull_back(
             (step.y, step.carry, step.dense),
-            (self.of_y.index_select(0, rows), self.of_carry.index_select(0, rows), of_piece[1:]),
+            (self.of_y.index_select(0, rows), self.of_carry.index_select(0, rows), of_dense),
             (y, carry, t0, t_last),
         )
         self.of_y.index_copy_(0, rows, of_y + of_piece[0])

@@ -70,7 +70,9 @@ class MLP(nn.Module):
 
     def plain_layers(self) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]] | None:
         """Weights and biases of the linear maps; None where a layer is something else, as a parametrised one."""
-        if "forward" in vars(self) or any(type(layer) is not nn.Linear for layer in self.layers):
+        if any("forward" in vars(part) for part in (self, *self.layers)):
+            return None
+        if any(type(layer) is not nn.Linear for layer in self.layers):
             return None
         layers = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
         return tuple(layer.weight for layer in layers), tuple(layer.bias for layer in layers)

@@ -20,5 +20,5 @@ INLINE int round_up(int n, int multiple) { return (n + multiple - 1) / multiple 
 
 template <class X>
 INLINE void clear(X* x, size_t n) {
-    __builtin_memset((void*)x, 0, n * sizeof(X));
+    if (n) __builtin_memset((void*)x, 0, n * sizeof(X));  // x may be null where there is nothing
 }

@@ -153,7 +153,7 @@ INLINE void see_inputs(const latentode_solve& p, const Network<T>& net, Vector<T
 
 template <class T>
 INLINE Vector<T> to_vector(const double* x) {
-    Vector<T> y;
+    Vector<T> y{};
     for (int j = 0; j < lanes_of<T>; ++j) y[j] = (T)x[j];
     return y;
 }
