@@ -147,6 +147,18 @@ def _why_not_form(form: Perceptron, problem: Problem, y0: Tensor) -> str | None:
     if form.activation not in ACTIVATIONS or not 0 < len(form.weights) <= MAX_LAYERS:
         return f"its kernels know {', '.join(ACTIVATIONS)} and up to {MAX_LAYERS} layers"
     n_inputs = 0 if form.inputs is None else form.inputs.shape[1]
+    rows = None if form.inputs is None else len(form.inputs)
+    widths = [form.weights[0].shape[1], *(len(weight) for weight in form.weights)]
+    shapes = [weight.shape == (n_out, n_in) for weight, n_in, n_out in zip(form.weights, widths, widths[1:])]
+    shapes += [bias is None or bias.shape == (n_out,) for bias, n_out in zip(form.biases, widths[1:])]
+    shapes.append(form.raw_speed is None or form.raw_speed.shape == (form.dim,))
+    if (
+        not all(shapes)
+        or not all(widths)
+        or len(form.biases) != len(form.weights)
+        or rows not in (None, len(y0))
+    ):
+        return "the shapes of the tensors that its `as_perceptron` returned do not fit each other"
     n_seen = form.dim + form.time_input + n_inputs
     if form.weights[0].shape[1] != n_seen or y0.shape[1] < form.dim or not form.dim:
         return (

@@ -57,14 +57,23 @@ class StateLayout:
                     )
         return cls([part.shape[1:] for part in parts], is_tuple, parts[0].dtype)
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether the caller's state is (N, D) already."""
+        return not self.is_tuple and len(self.shapes[0]) == 1
+
     def flatten(self, y: State) -> Tensor:
         """(N, D)."""
+        if self.is_flat:
+            return y
         if not self.is_tuple:
             return y.reshape(len(y), math.prod(y.shape[1:]))  # -1 would be ambiguous for N = 0
         return torch.cat([part.reshape(len(part), math.prod(part.shape[1:])) for part in y], dim=1)
 
     def shaped(self, flat: Tensor) -> State:
         """The caller's state from (..., D): parts (..., *state)."""
+        if self.is_flat:
+            return flat
         if not self.is_tuple:
             return flat.reshape(*flat.shape[:-1], *self.shapes[0])
         parts = flat.split([math.prod(shape) for shape in self.shapes], dim=-1)
@@ -96,7 +105,7 @@ class FlatField:
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         t = t.to(self.layout.dtype)
-        if not self.layout.is_tuple and len(self.layout.shapes[0]) == 1:
+        if self.layout.is_flat:
             return self.field(t, y)
         return self.layout.flatten(self.field(t, self.layout.shaped(y)))
 
