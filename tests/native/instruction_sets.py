@@ -10,8 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
 
-from latentode.native import library
-from latentode.native.library import FILE
+from latentode.native.library import FILE, library
 
 NAMES = ("portable", "avx2", "avx512")
 

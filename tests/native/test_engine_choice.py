@@ -15,7 +15,8 @@ from torch.autograd import forward_ad
 
 from latentode import solve_ivp
 from latentode.gradients import fused
-from latentode.native import Perceptron, library
+from latentode.native import Perceptron
+from latentode.native.library import library
 from latentode.nn.fields import MLPField
 from latentode.solvers import PIController
 

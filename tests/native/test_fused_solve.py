@@ -21,7 +21,7 @@ from both_engines import (
 from scipy.linalg import expm
 
 from latentode import solve_ivp
-from latentode.native import library
+from latentode.native.library import library
 from latentode.nn.mlp import ACTIVATIONS
 from latentode.solvers import CONTROLLERS, Status
 

@@ -10,7 +10,7 @@ from both_engines import ADAPTIVE, EXPLICIT, Conditioned, assert_same, make_case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from latentode.native import library
+from latentode.native.library import library
 from latentode.nn.mlp import ACTIVATIONS
 
 pytestmark = pytest.mark.skipif(library() is None, reason="the native kernels are not built here")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from both_engines import Answer, difference, make_case, make_field, solve
 
-from latentode.native import library
+from latentode.native.library import library
 
 pytestmark = pytest.mark.skipif(library() is None, reason="the native kernels are not built here")
 

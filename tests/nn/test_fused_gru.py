@@ -11,8 +11,8 @@ import torch
 import torch.nn.utils.parametrize
 from torch import nn
 
-from latentode.native import library, why_absent
 from latentode.native.gru import Rows, Way, gru_forward
+from latentode.native.library import library, why_absent
 from latentode.nn.encoders import ENCODERS
 from latentode.nn.encoders.fused_gru import gru_weights
 
@@ -242,7 +242,7 @@ def test_threads(name, dtype, threads):
 def test_other_instruction_sets(isa):
     """What the tests of this file saw on this machine holds for older ones."""
     code = (
-        "import pytest, sys; from latentode.native import instruction_set; print(instruction_set());"
+        "import pytest, sys; from latentode.native.library import instruction_set; print(instruction_set());"
         f"sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', {__file__!r}, '-k', 'equals_torch and 17 or widths']))"
     )
     environment = {**os.environ, "LATENTODE_ISA": isa}
