@@ -85,4 +85,18 @@ def _load(file: Path) -> _Loaded:
             f"{file} is of another version of latentode (its interface is {version}, wanted is {ABI_VERSION})"
         )
         return _Loaded(None, f"{other}: {REPAIR}")
+    _share_threads(found)
     return _Loaded(found, None)
+
+
+def _share_threads(found: ctypes.CDLL) -> None:
+    """Let the kernels run on torch's own threads, where torch brings GNU's OpenMP."""
+    import torch  # takes seconds: only once there are kernels
+
+    for file in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
+        try:
+            entry = ctypes.CDLL(str(file)).GOMP_parallel  # the one that torch has loaded
+        except (OSError, AttributeError):
+            continue
+        found.latentode_share_threads(ctypes.cast(entry, ctypes.c_void_p))
+        return

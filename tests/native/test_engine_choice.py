@@ -116,7 +116,7 @@ def instance_forward_of_a_part(*path: str | int) -> Situation:
         return 2 * original(x)
 
     part.forward = forward
-    return Situation(field, "not those of a plain perceptron", {}, calls=calls)
+    return Situation(field, HOOKED, {}, calls=calls)
 
 
 class Doubled(MLPField):

@@ -105,6 +105,9 @@ LATENTODE_EXPORT int latentode_abi_version(void);
 // "portable", "avx2" or "avx512": what this processor runs, or what the environment variable LATENTODE_ISA asks for.
 LATENTODE_EXPORT const char* latentode_isa(void);
 
+// The entry GOMP_parallel of an OpenMP whose threads the kernels shall run on, in place of their own.
+LATENTODE_EXPORT void latentode_share_threads(void* parallel_region);
+
 // Returns 0, or 1 where memory ran out. Where `steps` is not NULL the accepted steps are kept there.
 LATENTODE_EXPORT int latentode_solve_forward(const latentode_solve* problem, latentode_steps** steps);
 

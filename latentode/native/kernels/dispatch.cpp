@@ -148,6 +148,8 @@ int latentode_abi_version(void) { return LATENTODE_ABI_VERSION; }
 
 const char* latentode_isa(void) { return chosen().name; }
 
+void latentode_share_threads(void* parallel_region) { share_threads((ParallelRegion)parallel_region); }
+
 int latentode_solve_forward(const latentode_solve* p, latentode_steps** kept_steps) {
     int64_t n_ranges = n_ranges_of(*p);
     if (n_ranges > 1024) n_ranges = 1024;

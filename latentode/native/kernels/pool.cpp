@@ -130,10 +130,38 @@ Pool &pool = *[] {
     return made;
 }();
 
+std::atomic<ParallelRegion> shared{nullptr};
+
+struct Parts {
+    std::atomic<int> next;
+    int n;
+    void (*work)(int, void *);
+    void *data;
+};
+
+void take_parts(void *data) {
+    Parts &parts = *static_cast<Parts *>(data);
+    for (int part; (part = parts.next.fetch_add(1)) < parts.n;) parts.work(part, parts.data);
+}
+
 }  // namespace
 
+void share_threads(ParallelRegion parallel_region) noexcept {
+    shared.store(parallel_region);
+#if !defined(_WIN32)
+    static const int at_fork = pthread_atfork(nullptr, nullptr, [] { shared.store(nullptr); });
+    (void)at_fork;
+#endif
+}
+
 void run_on_threads(int n_threads, void (*work)(int thread, void *data), void *data) noexcept {
-    pool.run(n_threads, work, data);
+    const ParallelRegion parallel_region = shared.load();
+    if (n_threads <= 1 || !parallel_region) {
+        pool.run(n_threads, work, data);
+        return;
+    }
+    Parts parts{{0}, n_threads, work, data};
+    parallel_region(take_parts, &parts, static_cast<unsigned>(n_threads), 0);
 }
 
 }  // namespace latentode

@@ -13,4 +13,11 @@ namespace latentode {
 // anew; `work` itself must not fork.
 void run_on_threads(int n_threads, void (*work)(int thread, void *data), void *data) noexcept;
 
+// GNU OpenMP's entry for a parallel region: (body, data, n_threads, flags).
+using ParallelRegion = void (*)(void (*)(void *), void *, unsigned, unsigned);
+
+// From now on run on the threads of this OpenMP, in place of workers: they wait awake for a while after every region, so
+// that two pools would fight for the processors. Not in the child of a fork, whose OpenMP would hang.
+void share_threads(ParallelRegion parallel_region) noexcept;
+
 }  // namespace latentode
