@@ -104,7 +104,7 @@ def test_every_size(n, n_times, step_size):
 
 
 @pytest.mark.parametrize("keep_steps", [False, True])
-@pytest.mark.parametrize("rounds_per_reading", [1, 3, 1000])
+@pytest.mark.parametrize("rounds_per_reading", [1, 3, 50])
 def test_however_often_the_host_reads(rounds_per_reading, keep_steps):
     check_same(
         Swirl(),
@@ -148,12 +148,15 @@ def test_every_controller(controller, options):
 @pytest.mark.parametrize("controller", CONTROLLERS)
 def test_the_decision_of_each_series_is_that_of_the_branch(controller, max_factor):
     """Of each alone, so that `next_step` takes both its branches; also for errors that are no number."""
-    control = CONTROLLERS[controller](1e-6, 1e-6, 5, max_factor=max_factor, min_step=0.01, max_step=2.0)
+    control = CONTROLLERS[controller](
+        1e-6, 1e-6, 5, max_factor=max_factor, safety=1.5, min_step=0.01, max_step=2.0
+    )
     ratio = double([0.0, 1e-9, 0.5, 1.0, 1.5, 1e9, inf, nan])
     h = torch.linspace(0.005, 1.0, len(ratio), dtype=torch.float64)
     state = torch.rand(len(ratio), 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) + 0.1
     state = state if controller == "pid" else state[:, 0]
     whole = control.masked_next_step(h, ratio, state)
+    assert (whole.h <= h)[~whole.accept].all(), "whatever the safety factor"
     for i in range(len(ratio)):
         alone = control.next_step(h[[i]], ratio[[i]], state[[i]])
         for ours, expected in zip(whole, alone):
