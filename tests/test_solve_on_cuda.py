@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from engine_stubs import Swirl
@@ -11,7 +13,7 @@ from tolerances import EXACT_GRADIENT, TIGHT
 from latentode import solve_ivp
 from latentode.drop_in import odeint
 from latentode.gradients import GRADIENTS
-from latentode.solvers import SOLVERS, Status
+from latentode.solvers import SOLVERS, TABLEAUS, FixedStep, PIController, Status, lockstep
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -45,6 +47,52 @@ def test_every_solver(solver):
 @pytest.mark.parametrize(("solver", "gradient"), with_gradients(["dopri5", "kvaerno5", "reversible_heun"]))
 def test_every_gradient(solver, gradient):
     check_like_the_cpu(TIGHT, solver=solver, gradient=gradient, **steps_for(solver, 0.1))
+
+
+@pytest.mark.parametrize("gradient", ["discrete_adjoint", "adjoint"])
+@pytest.mark.parametrize("solver", TABLEAUS)
+def test_both_loops(solver, gradient, monkeypatch):
+    """That in lockstep, which serves on a GPU, and that of the CPU."""
+    options = {"solver": solver, "gradient": gradient, **steps_for(solver, 0.1)}
+    in_lockstep = answers("cuda", **options)
+    monkeypatch.setattr(lockstep, "DEVICES", set())
+    for one, other in zip(in_lockstep, answers("cuda", **options)):
+        torch.testing.assert_close(one, other, rtol=TIGHT, atol=TIGHT, equal_nan=True)
+
+
+def waits(n_rounds: int, controller: FixedStep | PIController) -> int:
+    """How often torch says that the host waits for the device, in a solve of so many rounds."""
+    y0 = torch.ones(5, 1, dtype=torch.float64, device="cuda")
+    t0, t_eval = y0[:, 0] - 1.0, 0.1 * n_rounds * y0
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            run = lockstep.integrate_in_lockstep(
+                lambda t, y: -y,
+                y0,
+                t0,
+                t_eval,
+                method=SOLVERS["dopri5"],
+                controller=controller,
+                max_steps=1000,
+            )
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert run.n_steps.tolist() == [n_rounds] * 5
+    return sum("synchronizing CUDA operation" in str(warning.message) for warning in said)
+
+
+@pytest.mark.parametrize(
+    "controller",
+    [FixedStep(0.1), PIController(1.0, 1.0, 5, initial_step=0.1, max_step=0.1)],
+    ids=["fixed", "pi"],
+)
+def test_the_host_waits_once_every_eight_rounds(controller):
+    waits(8, controller)  # what is computed once and kept
+    few, many = waits(8, controller), waits(80, controller)
+    assert few > 0
+    assert many - few == 80 // 8 - 1
 
 
 @every_gradient

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from latentode.solvers.integrate import integrate
 from latentode.solvers.integration import Integration, Observer, Pace
+from latentode.solvers.lockstep import integrate_in_lockstep, suits_lockstep
 from latentode.solvers.method import Field, Method
 from latentode.solvers.step_size import Controller
 
@@ -42,7 +43,20 @@ class Problem:
         observe: Observer | None = None,
         pace: Pace | None = None,
     ) -> Integration:
-        """`solvers.integrate`; it builds a graph where gradients are enabled."""
+        """`solvers.integrate`; it builds a graph where gradients are enabled. In lockstep where that is quicker."""
+        pace = self.pace if pace is None else pace
+        if observe is None and suits_lockstep(self.field, y0, self.method, self.controller):
+            return integrate_in_lockstep(
+                self.field,
+                y0,
+                t0,
+                t_eval,
+                method=self.method,
+                controller=self.controller,
+                max_steps=self.max_steps,
+                keep_steps=keep_steps,
+                pace=pace,
+            )
         return integrate(
             self.field,
             y0,
@@ -53,7 +67,7 @@ class Problem:
             max_steps=self.max_steps,
             keep_steps=keep_steps,
             observe=observe,
-            pace=self.pace if pace is None else pace,
+            pace=pace,
         )
 
     def count(self, rows: Tensor, each: int, more: Tensor | None = None) -> None:

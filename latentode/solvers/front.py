@@ -218,6 +218,22 @@ def retire(
     max_steps: int,
 ) -> Tensor | None:
     """Note the series that are done, or that cannot go on; True where one leaves, None if all stay."""
+    done, stuck = standing(front, accept, all_accepted, ratio, adaptive)
+    leaving = done | stuck
+    if attempts >= max_steps:
+        leaving = torch.ones_like(done)
+    elif not bool(leaving.any()):
+        return None
+    which = torch.nonzero(leaving)[:, 0]
+    note(front, which, ending(done, stuck, ratio, converged), results)
+    results.n_steps.index_fill_(0, front.rows.index_select(0, which), attempts)
+    return leaving
+
+
+def standing(
+    front: Front, accept: Tensor, all_accepted: bool, ratio: Tensor, adaptive: bool
+) -> tuple[Tensor, Tensor]:
+    """Which series (n,) are done, and which cannot go on; `all_accepted` spares what is then known."""
     done = front.elapsed >= front.span
     stuck = front.elapsed + front.h <= front.elapsed if adaptive else ~accept
     if adaptive and not all_accepted:
@@ -225,21 +241,23 @@ def retire(
         too_small = front.h <= 8 * torch.finfo(t.dtype).eps * t.abs()
         too_small |= ~torch.isfinite(ratio) & (front.h <= 1e-14 * front.span)
         stuck = stuck | (~accept & too_small)
-    leaving = done | stuck
-    if attempts >= max_steps:
-        leaving = torch.ones_like(done)
-    elif not bool(leaving.any()):
-        return None
-    t = front.t0 + front.direction * front.elapsed
+    return done, stuck
+
+
+def ending(done: Tensor, stuck: Tensor, ratio: Tensor, converged: Tensor | None) -> Tensor:
+    """The status (n,) with which series end that leave now."""
     failure = torch.where(torch.isfinite(ratio), int(Status.STEP_UNDERFLOW), int(Status.NON_FINITE))
     if converged is not None:
         failure = torch.where(converged, failure, int(Status.NEWTON_DIVERGED))
-    status = torch.where(stuck, failure, int(Status.MAX_STEPS)).masked_fill_(done, int(Status.SUCCESS))
-    which = torch.nonzero(leaving)[:, 0]
+    return torch.where(stuck, failure, int(Status.MAX_STEPS)).masked_fill_(done, int(Status.SUCCESS))
+
+
+def note(front: Front, which: Tensor, status: Tensor, results: Results) -> None:
+    """Write down how far some of the n series came, and with which status (n,); not their number of steps."""
     rows = front.rows.index_select(0, which)
+    t = front.t0 + front.direction * front.elapsed
     results.status.index_copy_(0, rows, status.index_select(0, which))
     results.t_reached.index_copy_(0, rows, t.index_select(0, which))
-    results.n_steps.index_fill_(0, rows, attempts)
     results.n_accepted.index_copy_(0, rows, front.accepted.index_select(0, which))
     if results.pace is None:
         n = len(results.status)
@@ -247,4 +265,3 @@ def retire(
         results.pace = Pace(h, control.new_zeros(n, *control.shape[1:]))
     for have, found in zip(results.pace, (front.h, front.control)):
         have.index_copy_(0, rows, found.index_select(0, which))
-    return leaving

@@ -75,6 +75,8 @@ class FixedStep:
     def next_step(self, h: Tensor, error_ratio: Tensor, state: Tensor) -> StepDecision:
         return StepDecision(torch.isfinite(error_ratio), torch.full_like(h, self.step_size), state)
 
+    masked_next_step = next_step  # it asks nothing of the device
+
 
 @dataclass(frozen=True)
 class PIController:
@@ -181,21 +183,39 @@ class PIController:
         return root_mean_square(step.error / scale)
 
     def next_step(self, h: Tensor, error_ratio: Tensor, state: Tensor) -> StepDecision:
+        accept = self._accepts(h, error_ratio)
+        if not bool(accept.all()):
+            return self._decide(accept, h, error_ratio, state)
+        ratio = self._bounded(error_ratio, h)
+        factor = self._factor(ratio) * self._from_the_past(state)
+        h = h * factor.clamp(self.min_factor, self.max_factor)
+        return StepDecision(accept, self._within_bounds(h, error_ratio), _remember(ratio, state))
+
+    def masked_next_step(self, h: Tensor, error_ratio: Tensor, state: Tensor) -> StepDecision:
+        """As `next_step`, without waiting for the device to say whether all steps are accepted."""
+        return self._decide(self._accepts(h, error_ratio), h, error_ratio, state)
+
+    def _accepts(self, h: Tensor, error_ratio: Tensor) -> Tensor:
         accept = error_ratio <= 1  # False for NaN
         if self.min_step:  # a hundredth more, by which the loop may stretch a last step
             accept |= (h <= 1.01 * self.min_step) & torch.isfinite(error_ratio)
-        alpha = 1 / self.order - 0.75 * self.beta if self.alpha is None else self.alpha
-        ratio = error_ratio.to(h.dtype).clamp(min=1e-10)
-        factor, past = self.safety * ratio**-alpha, self._from_the_past(state)
-        if bool(accept.all()):
-            factor = (factor * past).clamp(self.min_factor, self.max_factor)
-            state = _remember(ratio, state)
-        else:
-            factor = (factor * torch.where(accept, past, 1.0)).nan_to_num(nan=self.min_factor)
-            largest = torch.where(accept, self.max_factor, 1.0)
-            factor = factor.clamp(min=self.min_factor).clamp(max=largest)
-            state = torch.where(accept.reshape(-1, *[1] * (state.ndim - 1)), _remember(ratio, state), state)
+        return accept
+
+    def _decide(self, accept: Tensor, h: Tensor, error_ratio: Tensor, state: Tensor) -> StepDecision:
+        ratio = self._bounded(error_ratio, h)
+        factor = self._factor(ratio) * torch.where(accept, self._from_the_past(state), 1.0)
+        largest = torch.ones_like(h).masked_fill_(accept, self.max_factor)
+        factor = factor.nan_to_num(nan=self.min_factor).clamp(min=self.min_factor).clamp(max=largest)
+        state = torch.where(accept.reshape(-1, *[1] * (state.ndim - 1)), _remember(ratio, state), state)
         return StepDecision(accept, self._within_bounds(h * factor, error_ratio), state)
+
+    def _bounded(self, error_ratio: Tensor, h: Tensor) -> Tensor:
+        return error_ratio.to(h.dtype).clamp(min=1e-10)
+
+    def _factor(self, ratio: Tensor) -> Tensor:
+        """The factor (N,) that the errors of this step ask for."""
+        alpha = 1 / self.order - 0.75 * self.beta if self.alpha is None else self.alpha
+        return self.safety * ratio**-alpha
 
     def _from_the_past(self, state: Tensor) -> Tensor:
         """The factor (N,) that the errors of the last accepted steps contribute."""
