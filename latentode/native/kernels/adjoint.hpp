@@ -59,51 +59,56 @@ INLINE const T* numbers_of(const StepHeader* header) {
 
 // Cotangents of a step's polynomials, [degree + 1][padded], from those of the answers inside; with `theta` those of
 // the time: of_t0 and of_times are added to, and the cotangent of h is returned.
-template <class T>
-static double of_answers(
+template <class T, int Degree>
+static double of_answers_with(
     const latentode_solve& p, const latentode_cotangents& c, const Asked& asked, int64_t row, int64_t first, int64_t end,
     double offset, double h, bool moves, const T* polynomials, int padded, T* of) {
     using Q = typename Quartet<T>::type;
-    const int64_t columns = p.field.dim + p.n_still;
-    const int degree = (int)p.method.degree;
-    const T* of_y = (const T*)c.of_y + (row * p.n_times + first) * columns;
-    clear(of, (size_t)padded * (degree + 1));
+    const int columns = (int)(p.field.dim + p.n_still), degree = Degree ? Degree : (int)p.method.degree;
+    const double per_h = 1 / h;
     double of_h = 0;
-    for (int64_t q = first; q < end; ++q, of_y += columns) {
-        const double exact = (asked.time(q) - asked.t0 - offset) / h;
-        const T theta = (T)exact;
-        T of_theta = 0;
-        for (int d = 0; d < columns; d += 4) {
+    for (int d = 0; d < columns; d += 4) {
+        const T* of_y = (const T*)c.of_y + (row * p.n_times + first) * columns + d;
+        const int here = columns - d < 4 ? columns - d : 4;
+        Columns<T> values{};
+        if (c.of_t0) values.load(polynomials + d, degree, padded);
+        Q sums[LATENTODE_MAX_DEGREE + 1] = {};
+        for (int64_t q = first; q < end; ++q, of_y += columns) {
+            const double exact = (asked.time(q) - asked.t0 - offset) * per_h;
+            const T theta = (T)exact;
             Q g{};
-            if (d + 4 <= columns)
-                __builtin_memcpy(&g, of_y + d, sizeof g);
+            if (here == 4)
+                __builtin_memcpy(&g, of_y, sizeof g);
             else
-                for (int i = d; i < columns; ++i) g[i - d] = of_y[i];
+                for (int i = 0; i < here; ++i) g[i] = of_y[i];
             Q power = g;
             for (int k = 0; k <= degree; ++k) {
-                Q sum;
-                __builtin_memcpy(&sum, of + k * padded + d, sizeof sum);
-                sum += power;
-                __builtin_memcpy(of + k * padded + d, &sum, sizeof sum);
+                sums[k] += power;
                 power *= theta;
             }
             if (!c.of_t0) continue;
             Q slope{};
-            for (int k = degree; k >= 1; --k) {
-                Q coefficient;
-                __builtin_memcpy(&coefficient, polynomials + k * padded + d, sizeof coefficient);
-                slope = coefficient * (T)k + slope * theta;
-            }
+            for (int k = degree; k >= 1; --k) slope = values.powers[k] * (T)k + slope * theta;
             const Q part = slope * g;
-            of_theta += part[0] + part[1] + part[2] + part[3];
+            const double of_time = (double)(T)(part[0] + part[1] + part[2] + part[3]) * per_h;
+            c.of_times[row * p.n_times + q] += of_time;
+            c.of_t0[row] -= of_time;
+            if (moves) of_h -= of_time * exact;
         }
-        if (!c.of_t0) continue;
-        const double of_time = (double)of_theta / h;
-        c.of_times[row * p.n_times + q] += of_time;
-        c.of_t0[row] -= of_time;
-        if (moves) of_h -= of_time * exact;
+        for (int k = 0; k <= degree; ++k) __builtin_memcpy(of + k * padded + d, &sums[k], sizeof(Q));
     }
     return of_h;
+}
+
+template <class T>
+static double of_answers(
+    const latentode_solve& p, const latentode_cotangents& c, const Asked& asked, int64_t row, int64_t first, int64_t end,
+    double offset, double h, bool moves, const T* polynomials, int padded, T* of) {
+    switch (p.method.degree) {
+        case 3: return of_answers_with<T, 3>(p, c, asked, row, first, end, offset, h, moves, polynomials, padded, of);
+        case 4: return of_answers_with<T, 4>(p, c, asked, row, first, end, offset, h, moves, polynomials, padded, of);
+        default: return of_answers_with<T, 0>(p, c, asked, row, first, end, offset, h, moves, polynomials, padded, of);
+    }
 }
 
 // The next series with accepted steps, from `row` on, into a lane; false where there is none.

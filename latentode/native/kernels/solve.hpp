@@ -98,34 +98,50 @@ static void polynomials_of_lane(
     }
 }
 
+// Four columns of the polynomials, in registers.
 template <class T>
-INLINE void horner(const T* c, int degree, int padded, T theta, typename Quartet<T>::type& value) {
+struct Columns {
     using Q = typename Quartet<T>::type;
-    __builtin_memcpy(&value, c + degree * padded, sizeof value);
-    for (int k = degree - 1; k >= 0; --k) {
-        Q lower;
-        __builtin_memcpy(&lower, c + k * padded, sizeof lower);
-        value = lower + value * theta;
+    Q powers[LATENTODE_MAX_DEGREE + 1];
+
+    __attribute__((always_inline)) void load(const T* polynomials, int degree, int padded) {
+        for (int k = 0; k <= degree; ++k) __builtin_memcpy(&powers[k], polynomials + k * padded, sizeof(Q));
+    }
+};
+
+// Answers to the query times [first, end) of a series inside one step.
+template <class T, int Degree>
+static void answer_with(
+    const latentode_solve& p, const Asked& asked, int64_t row, int64_t first, int64_t end, double offset, double h,
+    const T* polynomials, int padded) {
+    using Q = typename Quartet<T>::type;
+    const int columns = (int)(p.field.dim + p.n_still), degree = Degree ? Degree : (int)p.method.degree;
+    const double per_h = 1 / h;
+    for (int d = 0; d < columns; d += 4) {
+        Columns<T> c;
+        c.load(polynomials + d, degree, padded);
+        T* y = (T*)p.y + (row * p.n_times + first) * columns + d;
+        const int here = columns - d < 4 ? columns - d : 4;
+        for (int64_t q = first; q < end; ++q, y += columns) {
+            const T theta = (T)((asked.time(q) - asked.t0 - offset) * per_h);
+            Q value = c.powers[degree];
+            for (int k = degree - 1; k >= 0; --k) value = c.powers[k] + value * theta;
+            if (here == 4)
+                __builtin_memcpy(y, &value, sizeof value);
+            else
+                for (int i = 0; i < here; ++i) y[i] = value[i];
+        }
     }
 }
 
-// Answers to the query times [first, end) of a series inside one step.
 template <class T>
 static void answer(
     const latentode_solve& p, const Asked& asked, int64_t row, int64_t first, int64_t end, double offset, double h,
     const T* polynomials, int padded) {
-    const int columns = (int)(p.field.dim + p.n_still), degree = (int)p.method.degree;
-    T* y = (T*)p.y + (row * p.n_times + first) * columns;
-    for (int64_t q = first; q < end; ++q, y += columns) {
-        const T theta = (T)((asked.time(q) - asked.t0 - offset) / h);
-        for (int d = 0; d < columns; d += 4) {
-            typename Quartet<T>::type value;
-            horner(polynomials + d, degree, padded, theta, value);
-            if (d + 4 <= columns)
-                __builtin_memcpy(y + d, &value, sizeof value);
-            else
-                for (int i = d; i < columns; ++i) y[i] = value[i - d];
-        }
+    switch (p.method.degree) {  // the usual ones as constants, so that their coefficients stay in registers
+        case 3: return answer_with<T, 3>(p, asked, row, first, end, offset, h, polynomials, padded);
+        case 4: return answer_with<T, 4>(p, asked, row, first, end, offset, h, polynomials, padded);
+        default: return answer_with<T, 0>(p, asked, row, first, end, offset, h, polynomials, padded);
     }
 }
 
