@@ -69,7 +69,7 @@ def oscillator_task(data: SeriesBatch, batch_size: int, engine: str, solve: str)
     model = latent_ode(
         SolveOptions(**SOLVES[solve], engine=engine), latent_dim=16, hidden_dim=16, backwards=True
     )
-    return _task(model, oscillator_pieces(data, batch_size))
+    return _task(model.run_on(engine), oscillator_pieces(data, batch_size))
 
 
 def spirals_task(n_series: int, batch_size: int, engine: str) -> TrainingTask:
@@ -78,7 +78,9 @@ def spirals_task(n_series: int, batch_size: int, engine: str) -> TrainingTask:
     options = SolveOptions(default["solver"], default["rtol"], default["atol"], engine=engine)
     sizes = {name: default[name] for name in ("latent_dim", "hidden_dim", "depth", "activation")}
     model = latent_ode(options, backwards=default["anchor"] == "start", **sizes)
-    return _task(model, spirals_pieces(n_series, batch_size, default["context"], default["anchor"]))
+    return _task(
+        model.run_on(engine), spirals_pieces(n_series, batch_size, default["context"], default["anchor"])
+    )
 
 
 def latent_ode(
