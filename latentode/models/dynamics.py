@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -66,10 +66,16 @@ class Dynamics:
 
         They know fields with static covariates, but no controls and no intensity.
         """
-        form = getattr(self.field, "as_perceptron", None)
-        if form is None or self.intensity is not None or self.inputs is None or self.inputs.paths is not None:
+        form_of = getattr(self.field, "as_perceptron", None)
+        if (
+            form_of is None
+            or self.intensity is not None
+            or self.inputs is None
+            or self.inputs.paths is not None
+        ):
             return None
-        return form(y0, self.inputs.static[self._series(y0)])
+        form = form_of(y0[:, : self.latent_dim], self.inputs.static[self._series(y0)])
+        return None if form is None else replace(form, n_still=1)
 
     def _series(self, state: Tensor) -> Tensor:
         assert self.inputs is not None

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +27,11 @@ class Perceptron:
         After every linear map but the last: "tanh", "softplus", "elu", "silu" or "relu".
     time_input : bool, default False
     inputs : Tensor (N, C), optional
-        What the field sees of each series beside its state and time.
+        What the field sees of each series beside its state and time. Series leave the batch when they are done, so that
+        a field finds its inputs in the state: see `latentode.nn.fields.Conditioned`.
     raw_speed : Tensor (D,), optional
+    n_still : int, default 0
+        How many numbers of a state stand behind the D that move and have derivative 0, such as inputs.
     """
 
     weights: tuple[Tensor, ...]
@@ -35,10 +40,11 @@ class Perceptron:
     time_input: bool = False
     inputs: Tensor | None = None
     raw_speed: Tensor | None = None
+    n_still: int = 0
 
     @classmethod
     def of(
-        cls, network: nn.Sequential, *, time_input: bool = False, inputs: Tensor | None = None
+        cls, network: nn.Module, *, time_input: bool = False, inputs: Tensor | None = None
     ) -> Perceptron | None:
         """The form of linear layers with one activation between them; None where the network is anything else.
 
@@ -65,6 +71,8 @@ class Perceptron:
         time_input, inputs
             What the first layer reads behind the state: as those of the class.
         """
+        if not isinstance(network, nn.Sequential):
+            return None
         parts = list(network)
         linear, between = parts[::2], parts[1::2]
         names = {_activation_of(part) for part in between}
@@ -82,8 +90,23 @@ class Perceptron:
 
     @property
     def dim(self) -> int:
-        """D, the numbers of a state that move; those behind them have derivative 0."""
+        """D, the numbers of a state that move."""
         return len(self.weights[-1])
+
+    def slope(self, t: Tensor, y: Tensor) -> Tensor:
+        """dy/dt (n, D + n_still) by torch, for the first n of the series at times t (n,)."""
+        seen = [y[:, : self.dim]]
+        if self.time_input:
+            seen.append(t.to(y.dtype)[:, None])
+        if self.inputs is not None:
+            seen.append(self.inputs[: len(y)])
+        x = torch.cat(seen, dim=1)
+        for weight, bias in zip(self.weights[:-1], self.biases):
+            x = getattr(functional, self.activation)(functional.linear(x, weight, bias))
+        x = functional.linear(x, self.weights[-1], self.biases[-1])
+        if self.raw_speed is not None:
+            x = functional.softplus(self.raw_speed) * x.tanh()
+        return functional.pad(x, (0, self.n_still))
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from latentode.native.solve import inspect_times
 from latentode.native.structures import ACTIVATIONS, MAX_DEGREE, MAX_LAYERS, MAX_STAGES
 from latentode.solve.flat import FlatField
 from latentode.solve.sides import Answer, solve_sides
+from latentode.solvers import SOLVERS
 from latentode.solvers.explicit_rk import ExplicitRK
 from latentode.solvers.method import inside_torch_func
 from latentode.solvers.step_size import FixedStep, PIController
@@ -86,7 +89,8 @@ def _form_or_why_not(
         return f"there are no native kernels ({why_absent()})"
     method, controller = problem.method, problem.controller
     if type(method) is not ExplicitRK or method.tableau.stages > MAX_STAGES:
-        return "its kernels know explicit Runge-Kutta methods alone"
+        names = ", ".join(name for name, one in SOLVERS.items() if type(one) is ExplicitRK)
+        return f"its kernels know explicit Runge-Kutta methods alone ({names})"
     if method.tableau.interpolant_matrix.shape[1] > MAX_DEGREE or type(controller) not in (
         FixedStep,
         PIController,
@@ -97,7 +101,10 @@ def _form_or_why_not(
         wanted or not (gradient is GRADIENTS["backprop"] or isinstance(gradient, Adjoint))
     ):
         return "its kernels have the gradient 'discrete_adjoint' alone"
-    return _why_not_now(y0, t0, t_eval) or _form_or_why_not_field(field, problem, y0)
+    found = _why_not_now(y0, t0, t_eval) or _form_or_why_not_field(field, problem, y0)
+    if isinstance(found, Perceptron) and isinstance(field, nn.Module) and len(y0):
+        return _why_not_sound(field, found, problem, y0, t0) or found
+    return found
 
 
 def _own_field(problem: Problem) -> Any:
@@ -126,12 +133,17 @@ def _why_not_now(*inputs: Tensor) -> str | None:
 
 def _form_or_why_not_field(field: Any, problem: Problem, y0: Tensor) -> Perceptron | str:
     if getattr(field, "largest_step", None) is not None:
-        return "the field bounds its steps by `largest_step`"
+        return "the field bounds its steps by `largest_step`, as control columns make it"
     if any(getattr(global_hooks, name) for name in _GLOBAL_HOOKS) or _is_changed(field):
         return "the field, or a part of it, has a hook, or a `forward` of its own beside `as_perceptron`"
     form = field.as_perceptron(y0)
     if form is None:
-        return "the field's parts are not those of a plain perceptron"
+        return "the field's parts are not those of a plain perceptron (nor are event times)"
+    if not isinstance(form, Perceptron):
+        raise TypeError(
+            f"{type(field).__name__}.as_perceptron must return a latentode.native.Perceptron, such as "
+            f"Perceptron.of(self.net), or None; got {type(form).__name__}"
+        )
     return _why_not_form(form, problem, y0) or form
 
 
@@ -160,12 +172,53 @@ def _why_not_form(form: Perceptron, problem: Problem, y0: Tensor) -> str | None:
     ):
         return "the shapes of the tensors that its `as_perceptron` returned do not fit each other"
     n_seen = form.dim + form.time_input + n_inputs
-    if form.weights[0].shape[1] != n_seen or y0.shape[1] < form.dim or not form.dim:
+    flat = form.n_still > 0 or not isinstance(problem.field, FlatField) or problem.field.layout.is_flat
+    if form.weights[0].shape[1] != n_seen or y0.shape[1] != form.dim + form.n_still or not flat:
         return (
-            f"the field's network reads {form.weights[0].shape[1]} numbers and returns {form.dim}, for states of "
-            f"{y0.shape[1]}"
+            f"the field's network reads {form.weights[0].shape[1]} numbers and returns {form.dim}, for states (N, D) "
+            f"of {y0.shape[1]} numbers"
         )
+    if form.inputs is not None and form.inputs.requires_grad and not form.n_still:
+        return "the field has inputs that require a gradient and are no part of the state"
     return None
+
+
+@torch.no_grad()
+def _why_not_sound(
+    field: nn.Module, form: Perceptron, problem: Problem, y0: Tensor, t0: Tensor
+) -> str | None:
+    """Compare a form with the field that has it, on the first two series, once for every field and kind of state.
+
+    Raises
+    ------
+    ValueError
+        When they differ.
+    """
+    kind = (y0.dtype, y0.shape[1], form.n_still)
+    known = _FOUND_SOUND.setdefault(field, set())
+    if kind in known:
+        return None
+    t, y = t0.detach()[:2], y0.detach()[:2]
+    try:
+        slope = problem.field(t, y.clone())
+    except Exception:  # torch's check of the field says better what is wrong
+        return "the field cannot be evaluated for two of the series"
+    expected = form.slope(t, y)
+    scale = float(slope.abs().max()) if slope.numel() else 0.0
+    if not math.isfinite(scale):  # nothing to compare: some other time
+        return None
+    near = 100 * torch.finfo(y.dtype).eps ** 0.5 * scale
+    if not torch.allclose(slope, expected, rtol=0.0, atol=near):
+        raise ValueError(
+            f"{type(field).__name__}.as_perceptron says something else than its forward: at the first series' y0 the "
+            f"slope is {slope[0, :4].tolist()} by forward and {expected[0, :4].tolist()} by the perceptron; make them "
+            "agree, or return None"
+        )
+    known.add(kind)
+    return None
+
+
+_FOUND_SOUND: WeakKeyDictionary[nn.Module, set[object]] = WeakKeyDictionary()
 
 
 def _is_changed(field: Any) -> bool:

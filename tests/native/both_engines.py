@@ -35,7 +35,10 @@ class Conditioned(nn.Module):
 
     def as_perceptron(self, y0: Tensor) -> Perceptron:
         weights, biases = self.mlp.plain_layers()
-        return Perceptron(weights, biases, self.mlp.activation, self.time_dependent, y0[:, self.dim :])
+        inputs = y0[:, self.dim :]
+        return Perceptron(
+            weights, biases, self.mlp.activation, self.time_dependent, inputs, n_still=inputs.shape[1]
+        )
 
 
 class Case(NamedTuple):

@@ -421,7 +421,7 @@ def test_tensors_of_the_form_must_be_those_of_the_states():
     field = Wide(2, 3).double()
     y0 = torch.rand(4, 5, dtype=torch.float64)
     with pytest.raises(
-        ValueError, match="the field's network reads 5 numbers and returns 2, for states of 5"
+        ValueError, match=r"the field's network reads 5 numbers and returns 2, for states .N, D. of 5"
     ):
         solve_ivp(field, y0, [0.0, 1.0], engine="native")
     assert solve_ivp(field, y0, [0.0, 1.0]).y.shape == (4, 2, 5)

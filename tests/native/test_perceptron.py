@@ -62,3 +62,74 @@ def test_other_networks_are_left_to_torch(layers):
 def test_one_linear_layer_is_a_perceptron():
     linear = nn.Linear(3, 3)
     assert Perceptron.of(nn.Sequential(linear)).weights == (linear.weight,)
+
+
+class Other(Own):
+    def forward(self, t, y):
+        return -self.net(y)
+
+    def as_perceptron(self, y0):
+        return Perceptron.of(self.net)
+
+
+class Returned(Own):
+    def as_perceptron(self, y0):
+        return self.net
+
+
+def plain(kind=Own):
+    return kind(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 2))
+
+
+@needs_native
+@pytest.mark.parametrize("engine", ["auto", "native"])
+def test_a_form_that_is_not_the_field_is_refused(engine):
+    with pytest.raises(
+        ValueError, match=r"Other.as_perceptron says something else than its forward: at the first"
+    ):
+        solve_ivp(plain(Other), torch.ones(3, 2), [0.0, 1.0], engine=engine)
+
+
+@needs_native
+def test_a_form_of_another_type_is_refused():
+    with pytest.raises(
+        TypeError, match=r"return a latentode.native.Perceptron, such as Perceptron.of\(self.net\)"
+    ):
+        solve_ivp(plain(Returned), torch.ones(3, 2), [0.0, 1.0])
+
+
+@needs_native
+def test_states_of_several_axes_and_of_other_widths_are_torchs():
+    y0 = torch.randn(4, 3, 2)
+    one, other = (solve_ivp(plain(), y0, [0.0, 1.0], engine=engine).y for engine in ("auto", "torch"))
+    assert one.shape == other.shape == (4, 2, 3, 2)
+    field = plain()
+    torch.testing.assert_close(
+        solve_ivp(field, y0, [0.0, 1.0]).y, solve_ivp(field, y0, [0.0, 1.0], engine="torch").y, rtol=0, atol=0
+    )
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        solve_ivp(field, torch.ones(4, 3), [0.0, 1.0])
+    with pytest.raises(ValueError, match=r"for states .N, D. of 3 numbers"):
+        solve_ivp(field, torch.ones(4, 3), [0.0, 1.0], engine="native")
+    with pytest.raises(TypeError):
+        solve_ivp(field, (torch.ones(4, 1), torch.ones(4, 1)), [0.0, 1.0])
+
+
+@needs_native
+def test_inputs_that_are_no_part_of_the_state_are_left_to_torch():
+    class Driven(Own):
+        def forward(self, t, y):
+            return self.net(torch.cat([y, self.inputs[: len(y)]], dim=1))
+
+        def as_perceptron(self, y0):
+            return Perceptron.of(self.net, inputs=self.inputs)
+
+    field = Driven(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2))
+    field.inputs = torch.ones(4, 1, requires_grad=True)
+    with pytest.raises(ValueError, match="is none of its parameters"):
+        solve_ivp(field, torch.ones(4, 2), [0.0, 1.0])
+
+
+@pytest.mark.parametrize("network", [nn.Linear(2, 2), nn.Tanh()])
+def test_what_is_no_sequence_is_no_perceptron(network):
+    assert Perceptron.of(network) is None

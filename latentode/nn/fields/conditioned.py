@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -43,6 +45,7 @@ class Conditioned(nn.Module):
 
     def as_perceptron(self, y0: Tensor) -> Perceptron | None:
         """What the native kernels solve in the place of `forward`, for states y0 (N, L + C)."""
-        form = getattr(self.field, "as_perceptron", None)
+        form_of = getattr(self.field, "as_perceptron", None)
         split = self.field.latent_dim
-        return None if form is None else form(y0[:, :split], y0[:, split:])
+        form = None if form_of is None else form_of(y0[:, :split], y0[:, split:])
+        return None if form is None else replace(form, n_still=y0.shape[1] - split)
