@@ -119,7 +119,7 @@ def _count(problem: Problem, outcome: Outcome) -> None:
     if problem.tally is not None:
         started = (outcome.n_evals > 0).to(outcome.n_accepted.dtype)
         counts = outcome.n_accepted * problem.method.evaluations_per_step + started
-        problem.tally(torch.arange(len(counts)), counts)
+        problem.tally(torch.arange(len(counts), device="cpu"), counts)
 
 
 def _with_graph(ctx: Any, of_y: Tensor) -> list[Tensor | None]:

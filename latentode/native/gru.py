@@ -148,7 +148,11 @@ def gru_backward(
     """Gradients of the weights, from the cotangent (N, H) of the states."""
     call = _Call(rows, weights, way, keep=True)
     gradients = tuple(torch.zeros_like(weight) for weight in call.weights)
-    call.point(d_states=d_states.contiguous(), saved=saved, scratch=_memory(call.problem.backward_bytes))
+    call.point(
+        d_states=d_states.resolve_neg().contiguous(),
+        saved=saved,
+        scratch=_memory(call.problem.backward_bytes),
+    )
     call.point(**{f"d_{name}": gradient for name, gradient in zip(WEIGHTS, gradients)})
     call.run("backward")
     if way.flow_steps:
@@ -157,7 +161,7 @@ def gru_backward(
 
 
 def _memory(n_bytes: int) -> Tensor:
-    return torch.empty(n_bytes, dtype=torch.uint8)
+    return torch.empty(n_bytes, dtype=torch.uint8, device="cpu")
 
 
 def _n_threads(lengths: Tensor, weights: Sequence[Tensor]) -> int:

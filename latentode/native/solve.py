@@ -102,8 +102,8 @@ def solve_forward(
     n, n_times = t_eval.shape
     problem, alive = _problem(form, steps, max_steps, y0, t0, t_eval)
     y = y0.new_empty(n, n_times, y0.shape[1])
-    counts = torch.empty(4, n, dtype=torch.int64)
-    t_reached = torch.empty(n, dtype=torch.float64)
+    counts = torch.empty(4, n, dtype=torch.int64, device="cpu")
+    t_reached = torch.empty(n, dtype=torch.float64, device="cpu")
     problem.y, problem.t_reached = y.data_ptr(), t_reached.data_ptr()
     first, size = counts.data_ptr(), counts.stride(0) * 8
     problem.status, problem.n_steps = first, first + size
@@ -156,17 +156,17 @@ def solve_backward(
     MemoryError
     """
     problem, alive = _problem(form, steps, max_steps, y0, t0, t_eval)
-    of_y = of_y.contiguous()
+    of_y = of_y.resolve_neg().contiguous()
 
     def like(x: Tensor | None) -> Tensor | None:
-        return None if x is None else torch.empty(x.shape, dtype=x.dtype)
+        return None if x is None else torch.empty(x.shape, dtype=x.dtype, device="cpu")
 
     of_t0, of_times, of_inputs = (
         like(t0 if times else None),
         like(t_eval if times else None),
         like(form.inputs),
     )
-    of_y0 = torch.empty(y0.shape, dtype=y0.dtype)
+    of_y0 = torch.empty(y0.shape, dtype=y0.dtype, device="cpu")
     cotangents = CotangentsStructure(
         of_y=of_y.data_ptr(),
         of_y0=of_y0.data_ptr(),

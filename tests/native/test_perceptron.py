@@ -7,8 +7,11 @@ import torch
 from torch import nn
 
 from latentode import solve_ivp
+from latentode.gradients import fused
 from latentode.native import Perceptron
 from latentode.native.library import library
+from latentode.native.solve import evaluate
+from latentode.nn.fields import MLPField
 
 needs_native = pytest.mark.skipif(library() is None, reason="the native kernels were not built")
 
@@ -81,13 +84,98 @@ def plain(kind=Own):
     return kind(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 2))
 
 
+class Faster(MLPField):
+    """Overrides a part of what `forward` is made of."""
+
+    def seen(self, t, z, inputs):
+        return 2 * super().seen(t, z, inputs)
+
+
+class Held:
+    """A field that is no module, around one."""
+
+    def __init__(self):
+        self.net = plain().net.requires_grad_(False)
+
+    def __call__(self, t, y):
+        return self.net(y)
+
+    def as_perceptron(self, y0):
+        return Perceptron.of(self.net)
+
+
+def hooked():
+    held = Held()
+    held.net.register_forward_hook(lambda module, args, out: 3 * out)
+    return held
+
+
 @needs_native
-@pytest.mark.parametrize("engine", ["auto", "native"])
-def test_a_form_that_is_not_the_field_is_refused(engine):
-    with pytest.raises(
-        ValueError, match=r"Other.as_perceptron says something else than its forward: at the first"
-    ):
-        solve_ivp(plain(Other), torch.ones(3, 2), [0.0, 1.0], engine=engine)
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [
+        (
+            lambda: plain(Other),
+            r"Other.as_perceptron says something else than its forward \(at the first series",
+        ),
+        (lambda: Faster(2, 5), "of its own beside `as_perceptron`"),
+        (hooked, "has a hook"),
+    ],
+    ids=["other forward", "overridden part", "hook of a part"],
+)
+def test_a_form_that_is_not_the_field_is_left_alone(field, why):
+    field, y0 = field(), torch.ones(3, 2)
+    one, other = (solve_ivp(field, y0, [0.0, 1.0], engine=engine).y for engine in ("auto", "torch"))
+    assert torch.equal(one, other)
+    with pytest.raises(ValueError, match=why):
+        solve_ivp(field, y0, [0.0, 1.0], engine="native")
+
+
+@needs_native
+def test_lazy_negation_is_seen():
+    field, y0 = plain(), torch.ones(4, 2)
+    negative = torch._neg_view(-y0)
+    assert negative.is_neg()
+    expected = solve_ivp(field, y0, [0.0, 1.0], engine="torch").y
+    torch.testing.assert_close(solve_ivp(field, negative, [0.0, 1.0]).y, expected)
+    y0.requires_grad_()
+    y = solve_ivp(field, y0, [0.0, 1.0], engine="native").y
+    ones = torch.ones_like(y)
+    one, other = (
+        torch.autograd.grad(y, y0, of, retain_graph=True)[0] for of in (ones, torch._neg_view(-ones))
+    )
+    torch.testing.assert_close(one, other)
+
+
+@needs_native
+def test_another_default_device():
+    field, y0, times = (
+        plain(),
+        torch.ones(4, 2, requires_grad=True),
+        torch.tensor([0.0, 1.0], dtype=torch.float64),
+    )
+    t0 = torch.zeros(4, dtype=torch.float64)
+    expected = torch.autograd.grad(solve_ivp(field, y0, times, t0=t0).y.sum(), y0)[0]
+    with torch.device("meta"):
+        y = solve_ivp(field, y0, times, t0=t0, engine="native", throw=False).y
+        (found,) = torch.autograd.grad(y, y0, torch.ones(y.shape, device="cpu"))
+    assert torch.equal(found, expected)
+
+
+@needs_native
+def test_auto_leaves_wide_networks_to_torch(monkeypatch):
+    wide = Own(nn.Linear(2, 600), nn.Tanh(), nn.Linear(600, 2))
+    called = []
+    monkeypatch.setattr(fused, "solve_forward", lambda *args, **options: called.append(1))
+    solve_ivp(wide, torch.ones(3, 2), [0.0, 1.0])
+    assert not called
+
+
+@needs_native
+@pytest.mark.parametrize("x", [9.5, 20.0, 1e30, torch.inf])
+def test_a_saturated_tanh_has_no_slope(x):
+    assert evaluate("tanh", torch.tensor([x, -x])).tolist() == [1, -1]
+    assert evaluate("tanh", torch.tensor([3 * x, -3 * x], dtype=torch.float64)).tolist() == [1, -1]
 
 
 @needs_native

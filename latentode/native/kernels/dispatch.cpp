@@ -54,16 +54,23 @@ const TypedKernels& typed(int64_t double_precision) {
     return double_precision ? kernels.of_double : kernels.of_float;
 }
 
-// A block of aligned memory that is kept by its thread for the next call.
+// A block of aligned memory that is kept by its thread for the next call, unless it is large.
 class Kept {
    public:
     ~Kept() { free(block_); }
     void* of(size_t bytes) {
         if (bytes <= size_) return aligned(block_);
         free(block_);
-        block_ = malloc(bytes + 64);
+        block_ = malloc(bytes + 64);  // as it is: what needs zeros clears it
         size_ = block_ ? bytes : 0;
         return block_ ? aligned(block_) : nullptr;
+    }
+
+    void done() {
+        if (size_ < ((size_t)1 << 25)) return;
+        free(block_);
+        block_ = nullptr;
+        size_ = 0;
     }
 
    private:
@@ -166,6 +173,7 @@ int latentode_solve_forward(const latentode_solve* p, latentode_steps** kept_ste
     Forward forward{p, &kernels, memory, memory + shared, each, steps->ranges, kept_steps ? steps->last : nullptr,
                     kept_steps != nullptr, {}};
     run_on_threads((int)n_ranges, forward_work, &forward);
+    kept.done();
     int failed = 0;
     for (int64_t i = 0; i < n_ranges; ++i) failed |= forward.failures[i];
     if (failed || !kept_steps)
@@ -192,10 +200,12 @@ int latentode_solve_backward(const latentode_solve* p, const latentode_steps* st
     kernels.pack(&p->field, 1, memory);
     Backward backward{p, steps, c, &kernels, memory, scratch, of_first, each, first_bytes};
     run_on_threads((int)n_ranges, backward_work, &backward);
-    if (!c->of_weights) return 0;
-    void* places[1024];
-    for (size_t i = 0; i < n_ranges; ++i) places[i] = scratch + i * each;
-    kernels.collect(p, c, memory, places, (int)n_ranges, (double*)sums);
+    if (c->of_weights) {
+        void* places[1024];
+        for (size_t i = 0; i < n_ranges; ++i) places[i] = scratch + i * each;
+        kernels.collect(p, c, memory, places, (int)n_ranges, (double*)sums);
+    }
+    kept.done();
     return 0;
 }
 

@@ -162,9 +162,9 @@ INLINE void see(const Network<T>& net, Vector<T>* seen, const Vector<T>* y, Vect
 
 template <class T>
 INLINE void see_inputs(const latentode_solve& p, const Network<T>& net, Vector<T>* seen, int lane, int64_t row) {
-    const T* inputs = (const T*)p.inputs + row * p.inputs_stride;
     Vector<T>* place = seen + net.dim + net.time_input;
-    for (int i = 0; i < net.n_inputs; ++i) place[i][lane] = row < 0 ? (T)0 : inputs[i];
+    for (int i = 0; i < net.n_inputs; ++i)
+        place[i][lane] = row < 0 ? (T)0 : ((const T*)p.inputs)[row * p.inputs_stride + i];
 }
 
 template <class T>

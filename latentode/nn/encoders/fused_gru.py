@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
-from torch.nn.modules import module as global_hooks
 
 from latentode.native.gru import Rows, Way, gru_backward, gru_forward
 from latentode.native.library import library, why_absent
 from latentode.solve.engine import check_engine
-from latentode.solvers.method import inside_torch_func, is_batched
+from latentode.solve.only_torch import is_changed, why_only_torch
+from latentode.solvers.method import is_batched
 
 WIDEST_FASTER = 256  # H up to which the kernels beat torch's products of matrices; measured near a tie at 512
 
@@ -108,30 +107,14 @@ def _why_not(parts: Sequence[nn.Module], weights: Sequence[Tensor] | None, rows:
     """What the kernels do not know about these rows and weights; None where they know all."""
     if library() is None:
         return f"there are no native kernels ({why_absent()})"
-    if weights is None or any(map(_is_changed, parts)):
+    if weights is None or any(map(is_changed, parts)):
         return (
             "its kernels know a torch.nn.GRU of one layer in one direction, and for an ODE-RNN the fixed-step solver "
             "'exponential' and one hidden layer, all without hooks"
         )
-    return _why_not_now(weights, rows) or _why_not_rows(weights, rows)
-
-
-def _why_not_now(weights: Sequence[Tensor], rows: Rows) -> str | None:
-    """What around the encoder only torch can do."""
-    tensors = (*rows, *weights)
-    if inside_torch_func() or forward_ad._current_level >= 0:
-        return "it runs inside a transform of torch.func or in forward mode"
-    if any(type(x) not in (Tensor, nn.Parameter) or x.is_neg() or x.layout != torch.strided for x in tensors):
-        return "its tensors are of a type or layout of their own"
-    if any(x.device.type != "cpu" for x in tensors):
-        return "its kernels run on the CPU"
-    if torch.is_autocast_enabled("cpu"):
-        return "autocast is on"
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return "it is being compiled or traced"
     if torch.is_grad_enabled() and (rows.times.requires_grad or rows.values.requires_grad):
         return "gradients to times or values are wanted"
-    return None
+    return why_only_torch((*rows, *weights)) or _why_not_rows(weights, rows)
 
 
 def _why_not_rows(weights: Sequence[Tensor], rows: Rows) -> str | None:
@@ -148,12 +131,4 @@ def _why_not_rows(weights: Sequence[Tensor], rows: Rows) -> str | None:
     return None
 
 
-def _is_changed(part: nn.Module) -> bool:
-    """Whether calling a part may do more than its weights say."""
-    if any(vars(global_hooks)[f"_global{name}"] for name in _HOOKS):
-        return True
-    return any("forward" in vars(x) or any(getattr(x, name) for name in _HOOKS) for x in part.modules())
-
-
 _DTYPES = (torch.float32, torch.float64)
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
