@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -111,12 +111,22 @@ class SeriesBatch:
         longest = int(self.lengths[index].max())
         rows = {name: part[index, :longest] for name, part in self._present(PER_ROW)}
         series = {name: part[index] for name, part in self._present(PER_SERIES)}
-        return replace(self, **rows, **series, paths=None if self.paths is None else self.paths.take(index))
+        return self._with(**rows, **series, paths=None if self.paths is None else self.paths.take(index))
 
     def to(self, device: torch.device | str) -> SeriesBatch:
         """The same batch on another device."""
         moved = {name: part.to(device) for name, part in self._present((*PER_ROW, *PER_SERIES, "paths"))}
-        return replace(self, **moved)
+        return self._with(**moved)
+
+    def since(self, origin: Tensor) -> SeriesBatch:
+        """The same with times that count from the origin (N,) of each series."""
+        return self._with(times=self.times - origin[:, None])
+
+    def _with(self, **parts: Any) -> SeriesBatch:
+        """The same but for these parts, which are as they should be wherever this batch is: nothing is checked."""
+        batch = object.__new__(SeriesBatch)
+        vars(batch).update(vars(self), **parts)
+        return batch
 
     def _present(self, names: tuple[str, ...]) -> list[tuple[str, Any]]:
         """The parts of these names that the batch has."""
@@ -134,8 +144,7 @@ class SeriesBatch:
         values = torch.where(mask, self.values[series, row], 0.0)
         errors = None if self.errors is None else torch.where(mask, self.errors[series, row], 0.0)
         labels = None if self.row_labels is None else torch.where(valid, self.row_labels[series, row], -1)
-        return replace(
-            self,
+        return self._with(
             times=self.times[series, row],
             values=values,
             mask=mask,

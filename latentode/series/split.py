@@ -207,8 +207,7 @@ def anchored(piece: Piece, anchor: str) -> Piece:
     if anchor != "end":
         raise ValueError(f"anchor must be 'start' or 'end', got {anchor!r}")
     last = piece.context.times[:, -1]  # padding repeats the last time
-    context = replace(piece.context, times=piece.context.times - last[:, None])
-    target = replace(piece.target, times=piece.target.times - last[:, None])
+    context, target = piece.context.since(last), piece.target.since(last)
     return Piece(context, target, piece.origin + last)
 
 
@@ -275,7 +274,7 @@ def _below(limits: Tensor, generator: torch.Generator) -> Tensor:
 def _rows(batch: SeriesBatch, start: Tensor, stop: Tensor, origin: Tensor) -> SeriesBatch:
     """Rows `start:stop` of each series, with times relative to `origin`."""
     rows = batch.rows(start, stop)
-    return replace(rows, times=rows.times - origin[:, None])
+    return rows.since(origin)
 
 
 def _check_fraction(fraction: float) -> None:
