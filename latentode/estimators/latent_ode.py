@@ -103,10 +103,11 @@ class LatentODERegressor(FeaturesMixin, PicturesMixin, ScoresMixin, RegressorMix
         How the solve is differentiated; the first three are exact for the computed solution, "backprop" needs most
         memory, "adjoint" is the continuous adjoint of Chen et al. (see `latentode.solve_ivp`).
     engine : {"auto", "torch", "native"}, default "auto"
-        What solves and encodes. "native": compiled kernels, many times faster, for the fields "mlp" and "gated" on the
-        CPU (not with control columns, `event_times`, other gradients or implicit solvers); "torch": everything; the
-        numbers are the same up to rounding. "auto" takes the kernels where they were built with the installation
-        (`latentode.show_versions()` tells) and know what is asked for. "native" refuses what they cannot solve.
+        What solves and encodes. "native": compiled kernels, several times faster, for the fields "mlp" and "gated" on
+        the CPU (not with control columns, `event_times`, other gradients, or solvers that are not explicit Runge-Kutta
+        methods; it refuses those solves). "torch": everything. "auto" takes the kernels where they were built with the
+        installation (`latentode.show_versions()` tells) and know what is asked for. Answers of one model are the same
+        up to rounding, which a training magnifies; gradients also depend in their last digits on the number of threads.
     context : "random", "all" or float in (0, 1), default "random"
         What the encoder reads of a training series. "random": a random piece, and the likelihood scores everything
         from its first row on, so that one model learns to fill gaps and to forecast. "all": everything, as a
