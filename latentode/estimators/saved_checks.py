@@ -52,7 +52,7 @@ _OPTIONS: dict[str, tuple[Constraint, ...]] = {
 _LEARNED: dict[str, tuple[Constraint, ...]] = {
     **{name: CONSTRAINTS[name] for name in ("anchor", "context", "event_times")},
     "window": (_POSITIVE, OneOf([None])),
-    "span": (Number(0),),
+    "span": (_POSITIVE,),  # no training without two different times in one series
 }
 
 
