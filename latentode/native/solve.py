@@ -64,12 +64,12 @@ def numbers(values: Sequence[float]) -> ctypes.Array[ctypes.c_double]:
     return (ctypes.c_double * len(values))(*values)
 
 
-def inspect_times(t0: Tensor, t_eval: Tensor) -> tuple[bool, bool, bool]:
-    """Whether there are query times (N, T) before t0 (N,), ones that come closer to t0 again, and infinite ones."""
+def inspect_times(t0: Tensor, t_eval: Tensor) -> tuple[bool, bool]:
+    """Whether there are query times (N, T) before t0 (N,), and ones that come closer to t0 again."""
     problem = SolveStructure()
     _set_times(problem, t0, t_eval)
     found = _call("latentode_inspect_times", ctypes.byref(problem))
-    return bool(found & 1), bool(found & 2), bool(found & 4)
+    return bool(found & 1), bool(found & 2)
 
 
 def solve_forward(

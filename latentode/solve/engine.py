@@ -74,7 +74,7 @@ def _is_faster(form: Perceptron, problem: Problem, *inputs: Tensor) -> bool:
 
 def solve_fused(gradient: Fused, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> Answer:
     """As `solve_sides`, which is only needed for query times that are not in the order of a solve."""
-    early, unsorted, _ = inspect_times(t0.detach(), t_eval.detach())
+    early, unsorted = inspect_times(t0.detach(), t_eval.detach())
     if early or unsorted:
         return solve_sides(gradient, problem, y0, t0, t_eval)
     y, run = gradient(problem, y0, t0, t_eval)

@@ -11,7 +11,7 @@ struct BackLanes {
     const StepHeader* header[n];
     bool active[n];
     Asked asked[n];
-    double of_t0[n], of_last[n];
+    double of_last[n];
 };
 
 template <class T>
@@ -161,7 +161,7 @@ static void gather_answers(const latentode_solve& p, const latentode_cotangents&
     clear(s.of_dense, (size_t)s.rows * (degree + 1));
     if (c.of_t0) interpolants<T>(p.method, dim, s.slopes, s.rows, to_vector<T>(a.h), s.dense);
     for (int j = 0; j < a.n; ++j) {
-        a.of_t0[j] = a.of_last[j] = 0;
+        a.of_last[j] = 0;
         if (!a.active[j]) continue;
         const StepHeader& step = *a.header[j];
         if (step.end == step.first) continue;

@@ -117,7 +117,7 @@ LATENTODE_EXPORT int latentode_solve_backward(
 
 LATENTODE_EXPORT void latentode_free_steps(latentode_steps* steps);
 
-// Bits: 1 a query time before t0, 2 one that comes closer to t0 than the one before it, 4 an infinite one.
+// Bits: 1 a query time before t0, 2 one that comes closer to t0 than the one before it.
 LATENTODE_EXPORT int latentode_inspect_times(const latentode_solve* problem);
 
 // An elementary function of `n` numbers, for tests: an activation, then 100 exp, 101 log (double), 102 expm1.

@@ -231,15 +231,14 @@ int latentode_inspect_times(const latentode_solve* p) {
         const double* times = p->times + row * p->times_stride;
         const double t0 = p->t0[row * p->t0_stride];
         double before = 0;  // distance from t0 of the time before; NaN counts as infinitely far
-        int infinite = 0, early = 0, unsorted = 0;
+        int early = 0, unsorted = 0;
         for (int64_t q = 0; q < p->n_times; ++q) {
             const double t = times[q * p->time_stride], distance = isnan(t) ? INFINITY : fabs(t - t0);
-            infinite |= isinf(t);
             early |= t < t0;
             unsorted |= distance < before;
             before = distance;
         }
-        found |= early | unsorted << 1 | infinite << 2;
+        found |= early | unsorted << 1;
     }
     return found;
 }

@@ -179,7 +179,7 @@ struct Scratch {
     using V = Vector<T>;
     Network<T> net;
     Workspace<T> work;
-    V *y, *state, *slopes, *dense, *error;  // slopes: [stages][rows]
+    V *y, *state, *slopes, *dense;  // slopes: [stages][rows]
     int rows, padded;
     T* polynomials;
     Waiting<T> waiting;
@@ -198,7 +198,6 @@ static Scratch<T> scratch_of(const latentode_solve& p, const Network<T>& net, Ca
     s.state = memory.take<V>(s.rows);
     s.slopes = memory.take<V>((size_t)s.rows * p.method.stages);
     s.dense = memory.take<V>((size_t)s.rows * p.method.degree);
-    s.error = memory.take<V>(s.rows);
     s.trial = memory.take<V>(s.rows);
     s.waiting.y = memory.take<V>(s.rows);
     s.waiting.slope = memory.take<V>(s.rows);
