@@ -13,15 +13,7 @@ from torch import Tensor
 from latentode.gradients.backprop import backprop
 from latentode.gradients.problem import Problem
 from latentode.native import Perceptron
-from latentode.native.solve import (
-    AcceptedSteps,
-    Outcome,
-    Steps,
-    fixed_step,
-    numbers,
-    solve_backward,
-    solve_forward,
-)
+from latentode.native.solve import NativeSolve, Outcome, Steps, fixed_step, numbers
 from latentode.native.structures import ControllerStructure, MethodStructure
 from latentode.solvers.explicit_rk import ExplicitRK
 from latentode.solvers.method import is_batched
@@ -38,30 +30,31 @@ class Fused:
     ----------
     perceptron : callable
         (y0 (N, D)) -> Perceptron, the form of the problem's field for these series.
-    y0, form : Tensor (N, D) and Perceptron
-        That for these ones, which is known already.
     """
 
-    def __init__(self, perceptron: Callable[[Tensor], Perceptron], y0: Tensor, form: Perceptron) -> None:
+    def __init__(self, perceptron: Callable[[Tensor], Perceptron]) -> None:
         self.perceptron = perceptron
-        self.y0, self.form = y0, form
 
     def __call__(self, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> tuple[Tensor, Outcome]:
-        form = self.form if y0 is self.y0 else self.perceptron(y0)
-        steps = steps_of(problem)
-        if not problem.wants_gradient(y0, t0, t_eval):
-            y, outcome, _ = solve_forward(form, steps, problem.max_steps, y0, t0, t_eval, keep=False)
-            return y, outcome
-        box: list[Outcome] = []
-        y = _FusedSolve.apply(problem, form, steps, box, y0, t0, t_eval, form.inputs, *form.tensors)
-        return y, box[0]
+        return solve_natively(problem, NativeSolve(self.perceptron(y0), steps_of(problem), y0, t0, t_eval))
+
+
+def solve_natively(problem: Problem, solve: NativeSolve) -> tuple[Tensor, Outcome]:
+    """The answers (N, T, D) to a problem, as part of a graph where gradients are wanted."""
+    form = solve.form
+    if not problem.wants_gradient(solve.y0, solve.t0, solve.t_eval):
+        y, outcome, _ = solve.forward(keep=False)
+        return y, outcome
+    box: list[Outcome] = []
+    inputs = (solve.y0, solve.t0, solve.t_eval, form.inputs, *form.tensors)
+    return _FusedSolve.apply(problem, solve, box, *inputs), box[0]
 
 
 def steps_of(problem: Problem) -> Steps:
     """How a problem is solved, as the kernels read it."""
     assert isinstance(problem.method, ExplicitRK)
     assert isinstance(problem.controller, (FixedStep, PIController))
-    return Steps(_method_structure(problem.method.tableau), _controller_structure(problem.controller))
+    return _steps(problem.method.tableau, problem.controller, problem.max_steps)
 
 
 class _FusedSolve(torch.autograd.Function):
@@ -69,74 +62,50 @@ class _FusedSolve(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        problem: Problem,
-        form: Perceptron,
-        steps: Steps,
-        box: list[Outcome],
-        y0: Tensor,
-        t0: Tensor,
-        t_eval: Tensor,
-        inputs: Tensor | None,
-        *tensors: Tensor,
+        ctx: Any, problem: Problem, solve: NativeSolve, box: list[Outcome], *inputs: Tensor | None
     ) -> Tensor:
-        y, outcome, kept = solve_forward(form, steps, problem.max_steps, y0, t0, t_eval, keep=True)
+        y, outcome, kept = solve.forward(keep=True)
         box.append(outcome)
-        ctx.problem, ctx.form, ctx.steps, ctx.kept, ctx.outcome = problem, form, steps, kept, outcome
-        ctx.save_for_backward(y0, t0, t_eval, inputs, *tensors)  # so that torch notices a change in place
+        ctx.problem, ctx.solve, ctx.kept, ctx.counts = problem, solve, kept, outcome.n_evals_backward
+        ctx.save_for_backward(*inputs)  # so that torch notices a change in place
         return y
 
     @staticmethod
     def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
-        y0, t0, t_eval, _, *tensors = ctx.saved_tensors
+        saved = ctx.saved_tensors
         if is_batched(of_y):
             raise RuntimeError(
                 "a solve takes one cotangent at a time: leave out is_grads_batched=True, or vectorize=True"
             )
         if torch.is_grad_enabled():
-            return None, None, None, None, *_with_graph(ctx, of_y)
-        kept: AcceptedSteps = ctx.kept
-        wanted = ctx.needs_input_grad[4:]
-        found = solve_backward(
-            ctx.form,
-            ctx.steps,
-            ctx.problem.max_steps,
-            y0,
-            t0,
-            t_eval,
-            kept,
-            of_y,
-            times=any(wanted[1:3]),
-            parameters=any(wanted[4:]),
-        )
-        _count(ctx.problem, ctx.outcome)
-        of_tensors = found.parameters or len(tensors) * [None]
-        return None, None, None, None, found.y0, found.t0, found.t_eval, found.inputs, *of_tensors
+            return None, None, None, *_with_graph(ctx, saved, of_y)
+        wanted = ctx.needs_input_grad[3:]
+        solve: NativeSolve = ctx.solve
+        found = solve.backward(ctx.kept, of_y, times=wanted[1] or wanted[2], parameters=any(wanted[4:]))
+        if ctx.problem.tally is not None:
+            ctx.problem.tally(slice(None), ctx.counts)
+        of_tensors = found.parameters or (len(wanted) - 4) * [None]
+        return None, None, None, found.y0, found.t0, found.t_eval, found.inputs, *of_tensors
 
 
-def _count(problem: Problem, outcome: Outcome) -> None:
-    """Evaluations of a backward pass: those of every accepted step, and one at t0."""
-    if problem.tally is not None:
-        started = (outcome.n_evals > 0).to(outcome.n_accepted.dtype)
-        counts = outcome.n_accepted * problem.method.evaluations_per_step + started
-        problem.tally(torch.arange(len(counts), device="cpu"), counts)
-
-
-def _with_graph(ctx: Any, of_y: Tensor) -> list[Tensor | None]:
+def _with_graph(ctx: Any, inputs: tuple[Tensor, ...], of_y: Tensor) -> list[Tensor | None]:
     """The gradient as part of a graph: through the solve by torch, once more."""
-    inputs = ctx.saved_tensors
-    for saved, own in zip(inputs[4:], ctx.form.tensors):
+    for saved, own in zip(inputs[4:], ctx.solve.form.tensors):
         if saved is not own:
             raise RuntimeError(
                 "the field's parameters were replaced since the solve: use gradient='backprop'"
             )
     y, _ = backprop(ctx.problem, *inputs[:3])
-    wanted = [x for x, wants in zip(inputs, ctx.needs_input_grad[4:]) if wants]
+    wanted = [x for x, wants in zip(inputs, ctx.needs_input_grad[3:]) if wants]
     found = iter(torch.autograd.grad(y, wanted, of_y, create_graph=True, allow_unused=True))
-    return [next(found) if wants else None for wants in ctx.needs_input_grad[4:]]
+    return [next(found) if wants else None for wants in ctx.needs_input_grad[3:]]
 
 
 @lru_cache(maxsize=64)
+def _steps(tableau: Tableau, controller: FixedStep | PIController, max_steps: int) -> Steps:
+    return Steps(_method_structure(tableau), _controller_structure(controller, max_steps))
+
+
 def _method_structure(tableau: Tableau) -> MethodStructure:
     stages = tableau.stages
     weights = [w for row in tableau.a for w in (*row, *[0.0] * (stages - len(row)))]
@@ -150,9 +119,9 @@ def _method_structure(tableau: Tableau) -> MethodStructure:
     )
 
 
-def _controller_structure(controller: FixedStep | PIController) -> ControllerStructure:
+def _controller_structure(controller: FixedStep | PIController, max_steps: int) -> ControllerStructure:
     if isinstance(controller, FixedStep):
-        return fixed_step(controller.step_size)
+        return fixed_step(controller.step_size, max_steps)
     alpha = controller.alpha
     return ControllerStructure(
         adaptive=1,
@@ -169,4 +138,5 @@ def _controller_structure(controller: FixedStep | PIController) -> ControllerStr
         min_step=controller.min_step,
         max_step=controller.max_step,
         step_size=math.nan,
+        max_steps=max_steps,
     )

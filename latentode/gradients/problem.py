@@ -14,7 +14,7 @@ from latentode.solvers.lockstep import integrate_in_lockstep, suits_lockstep
 from latentode.solvers.method import Field, Method
 from latentode.solvers.step_size import Controller
 
-Tally = Callable[[Tensor, Tensor], object]  # positions (n,) of series, and as many counts
+Tally = Callable[[Tensor | slice, Tensor], object]  # positions (n,) of series, or all of them; as many counts
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,9 @@ class Problem:
 
     def wants_gradient(self, *inputs: Tensor) -> bool:
         """Whether anything of what a solution depends on asks for its gradient now."""
-        return torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, *self.params))
+        if not torch.is_grad_enabled():
+            return False
+        return any(x.requires_grad for x in self.params) or any(x.requires_grad for x in inputs)
 
 
 def refuse_second_derivatives(who: str) -> None:

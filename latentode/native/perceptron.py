@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -108,11 +109,11 @@ class Perceptron:
             x = functional.softplus(self.raw_speed) * x.tanh()
         return functional.pad(x, (0, self.n_still))
 
-    @property
+    @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
         """All tensors that gradients may be wanted for, without the inputs."""
         speed = () if self.raw_speed is None else (self.raw_speed,)
-        return (*self.weights, *(bias for bias in self.biases if bias is not None), *speed)
+        return (*self.weights, *[bias for bias in self.biases if bias is not None], *speed)
 
 
 def _activation_of(module: nn.Module) -> str | None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import math
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,13 +26,16 @@ from latentode.native.structures import (
 
 
 class Outcome(NamedTuple):
-    """Per series (N,): as those of `latentode.solvers.Integration`."""
+    """Per series (N,): as those of `latentode.solvers.Integration`, the evaluations that a backward pass takes, and how
+    many series could not be solved."""
 
     status: Tensor
     t_reached: Tensor
     n_steps: Tensor
     n_accepted: Tensor
     n_evals: Tensor
+    n_evals_backward: Tensor
+    n_failed: int
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Steps:
     ----------
     method : MethodStructure
     controller : ControllerStructure
-        Without `max_steps`.
+        With `max_steps`.
     """
 
     method: MethodStructure
@@ -52,70 +54,14 @@ class Steps:
 
 
 class AcceptedSteps:
-    """Handle on the steps that a solve has kept; they are freed with it."""
+    """The steps that a solve has kept for its gradient; they are freed with this handle."""
 
-    def __init__(self, pointer: ctypes.c_void_p) -> None:
-        self.pointer = pointer
-        weakref.finalize(self, _entry("latentode_free_steps"), pointer)
+    def __init__(self) -> None:
+        self.pointer = ctypes.c_void_p()
+        self._free = entry("latentode_free_steps")  # here, as at the end of the process globals are gone
 
-
-def numbers(values: Sequence[float]) -> ctypes.Array[ctypes.c_double]:
-    """An array of doubles for a structure, which keeps it alive."""
-    return (ctypes.c_double * len(values))(*values)
-
-
-def inspect_times(t0: Tensor, t_eval: Tensor) -> tuple[bool, bool]:
-    """Whether there are query times (N, T) before t0 (N,), and ones that come closer to t0 again."""
-    problem = SolveStructure()
-    _set_times(problem, t0, t_eval)
-    found = _call("latentode_inspect_times", ctypes.byref(problem))
-    return bool(found & 1), bool(found & 2)
-
-
-def solve_forward(
-    form: Perceptron, steps: Steps, max_steps: int, y0: Tensor, t0: Tensor, t_eval: Tensor, *, keep: bool
-) -> tuple[Tensor, Outcome, AcceptedSteps | None]:
-    """Solve to the query times.
-
-    Parameters
-    ----------
-    form : Perceptron
-        Of the field, for these series.
-    steps : Steps
-    max_steps : int
-    y0 : Tensor (N, D)
-        float32 or float64 on the CPU, as all tensors of the form.
-    t0 : Tensor (N,), float64
-    t_eval : Tensor (N, T), float64
-        Query times on one side of t0, moving away from it along T; NaN (only at the end) asks nothing.
-    keep : bool
-        Whether to keep the accepted steps, for `solve_backward`.
-
-    Returns
-    -------
-    Tensor (N, T, D), Outcome, AcceptedSteps or None
-
-    Raises
-    ------
-    MemoryError
-    """
-    n, n_times = t_eval.shape
-    problem, alive = _problem(form, steps, max_steps, y0, t0, t_eval)
-    y = y0.new_empty(n, n_times, y0.shape[1])
-    counts = torch.empty(4, n, dtype=torch.int64, device="cpu")
-    t_reached = torch.empty(n, dtype=torch.float64, device="cpu")
-    problem.y, problem.t_reached = y.data_ptr(), t_reached.data_ptr()
-    first, size = counts.data_ptr(), counts.stride(0) * 8
-    problem.status, problem.n_steps = first, first + size
-    problem.n_accepted, problem.n_evals = first + 2 * size, first + 3 * size
-    kept = ctypes.c_void_p()
-    failed = _call("latentode_solve_forward", ctypes.byref(problem), ctypes.byref(kept) if keep else None)
-    del alive
-    if failed:
-        raise MemoryError(f"no memory for the solve of {n} series with {n_times} query times each")
-    status, n_steps, n_accepted, n_evals = counts.unbind(0)
-    outcome = Outcome(status, t_reached, n_steps, n_accepted, n_evals)
-    return y, outcome, AcceptedSteps(kept) if keep else None
+    def __del__(self) -> None:
+        self._free(self.pointer)
 
 
 class Cotangents(NamedTuple):
@@ -129,65 +75,125 @@ class Cotangents(NamedTuple):
     parameters: list[Tensor]
 
 
-def solve_backward(
-    form: Perceptron,
-    steps: Steps,
-    max_steps: int,
-    y0: Tensor,
-    t0: Tensor,
-    t_eval: Tensor,
-    kept: AcceptedSteps,
-    of_y: Tensor,
-    *,
-    times: bool,
-    parameters: bool,
-) -> Cotangents:
-    """The discrete adjoint of a solve before with the same arguments.
+class TimesFound(NamedTuple):
+    """What is true of some query time: it lies before t0; it is nearer to t0 than the one before it; it, or t0, is
+    infinite (NaN of t0 counts)."""
+
+    early: bool
+    unsorted: bool
+    infinite: bool
+
+
+class NativeSolve:
+    """A solve of N series that is ready for the kernels, and then its discrete adjoint.
 
     Parameters
     ----------
-    kept : AcceptedSteps
-    of_y : Tensor (N, T, D)
-    times, parameters : bool
-        Whether the cotangents of t0 and t_eval, and of the parameters, are wanted.
-
-    Raises
-    ------
-    MemoryError
+    form : Perceptron
+        Of the field, for these series.
+    steps : Steps
+    y0 : Tensor (N, D)
+        float32 or float64 on the CPU, as all tensors of the form.
+    t0 : Tensor (N,), float64
+    t_eval : Tensor (N, T), float64
+        NaN (only at the end of a row) asks nothing.
     """
-    problem, alive = _problem(form, steps, max_steps, y0, t0, t_eval)
-    of_y = of_y.resolve_neg().contiguous()
 
-    def like(x: Tensor | None) -> Tensor | None:
-        return None if x is None else torch.empty(x.shape, dtype=x.dtype, device="cpu")
+    def __init__(self, form: Perceptron, steps: Steps, y0: Tensor, t0: Tensor, t_eval: Tensor) -> None:
+        self.form, self.y0, self.t0, self.t_eval = form, y0, t0, t_eval
+        self._problem, self._alive = _problem(form, steps, y0, t0, t_eval)
+        self._places = self._where()
 
-    of_t0, of_times, of_inputs = (
-        like(t0 if times else None),
-        like(t_eval if times else None),
-        like(form.inputs),
-    )
-    of_y0 = torch.empty(y0.shape, dtype=y0.dtype, device="cpu")
-    cotangents = CotangentsStructure(
-        of_y=of_y.data_ptr(),
-        of_y0=of_y0.data_ptr(),
-        of_t0=_pointer(of_t0),
-        of_times=_pointer(of_times),
-        of_inputs=_pointer(of_inputs),
-    )
-    of_parameters: list[Tensor] = []
-    if parameters:
-        of_weights, of_biases = [like(w) for w in form.weights], [like(b) for b in form.biases]
-        of_speed = like(form.raw_speed)
-        cotangents.of_weights, cotangents.of_biases = _pointers(of_weights), _pointers(of_biases)
-        cotangents.of_speed = _pointer(of_speed)
-        of_parameters = [x for x in (*of_weights, *of_biases, of_speed) if x is not None]
-    failed = _call("latentode_solve_backward", ctypes.byref(problem), kept.pointer, ctypes.byref(cotangents))
-    del alive
-    if failed:
-        raise MemoryError(f"no memory for the gradient of the solve of {len(y0)} series")
-    if parameters and form.raw_speed is not None:
-        of_parameters[-1] *= form.raw_speed.sigmoid()
-    return Cotangents(of_y0, of_t0, of_times, of_inputs, of_parameters)
+    def inspect_times(self) -> TimesFound:
+        """Whether the query times are in the order of a solve: on one side of t0, moving away from it along T."""
+        found = entry("latentode_inspect_times")(ctypes.byref(self._problem))
+        return TimesFound(bool(found & 1), bool(found & 2), bool(found & 12))
+
+    def forward(self, *, keep: bool) -> tuple[Tensor, Outcome, AcceptedSteps | None]:
+        """Solve to the query times, which must be in the order of a solve.
+
+        Parameters
+        ----------
+        keep : bool
+            Whether to keep the accepted steps, for `backward`.
+
+        Returns
+        -------
+        Tensor (N, T, D), Outcome, AcceptedSteps or None
+
+        Raises
+        ------
+        MemoryError
+        """
+        (n, dim), n_times = self.y0.shape, self.t_eval.shape[1]
+        y = torch.empty(n, n_times, dim, dtype=self.y0.dtype, device="cpu")
+        counts = torch.empty(5, n, dtype=torch.int64, device="cpu")
+        t_reached = torch.empty(n, dtype=torch.float64, device="cpu")
+        problem = self._problem
+        problem.y, problem.t_reached = y.data_ptr(), t_reached.data_ptr()
+        first, size = counts.data_ptr(), 8 * n
+        problem.status, problem.n_steps, problem.n_accepted = first, first + size, first + 2 * size
+        problem.n_evals, problem.n_evals_backward = first + 3 * size, first + 4 * size
+        kept = AcceptedSteps() if keep else None
+        place = None if kept is None else ctypes.byref(kept.pointer)
+        failed = entry("latentode_solve_forward")(ctypes.byref(problem), place)
+        if failed < 0:
+            raise MemoryError(f"no memory for the solve of {n} series with {n_times} query times each")
+        return y, Outcome(counts[0], t_reached, counts[1], counts[2], counts[3], counts[4], failed), kept
+
+    def backward(self, kept: AcceptedSteps, of_y: Tensor, *, times: bool, parameters: bool) -> Cotangents:
+        """The discrete adjoint of `forward`.
+
+        Parameters
+        ----------
+        kept : AcceptedSteps
+            What `forward` has kept.
+        of_y : Tensor (N, T, D)
+        times, parameters : bool
+            Whether the cotangents of t0 and t_eval, and of the parameters, are wanted.
+
+        Raises
+        ------
+        MemoryError
+        RuntimeError
+            Where the memory of a tensor was replaced since.
+        """
+        form = self.form
+        if self._where() != self._places:
+            raise RuntimeError(
+                "a tensor of the solve was given other data between the solve and its gradient, as `tensor.data = ...` "
+                "and `module.double()` do: take the gradient first"
+            )
+        of_y = of_y.resolve_neg().contiguous()
+        of_y0, of_inputs = _like(self.y0), _like(form.inputs)
+        of_t0, of_times = (_like(self.t0), _like(self.t_eval)) if times else (None, None)
+        cotangents = CotangentsStructure(of_y.data_ptr(), of_y0.data_ptr())
+        cotangents.of_inputs = _pointer(of_inputs)
+        cotangents.of_t0, cotangents.of_times = _pointer(of_t0), _pointer(of_times)
+        of_parameters: list[Tensor] = []
+        if parameters:
+            of_weights, of_biases = list(map(_like, form.weights)), list(map(_like, form.biases))
+            of_speed = _like(form.raw_speed)
+            cotangents.of_weights, cotangents.of_biases = _pointers(of_weights), _pointers(of_biases)
+            cotangents.of_speed = _pointer(of_speed)
+            of_parameters = [x for x in (*of_weights, *of_biases, of_speed) if x is not None]
+        failed = entry("latentode_solve_backward")(
+            ctypes.byref(self._problem), kept.pointer, ctypes.byref(cotangents)
+        )
+        if failed:
+            raise MemoryError(f"no memory for the gradient of the solve of {len(self.y0)} series")
+        if parameters and form.raw_speed is not None:
+            of_parameters[-1] *= form.raw_speed.sigmoid()
+        return Cotangents(of_y0, of_t0, of_times, of_inputs, of_parameters)
+
+    def _where(self) -> list[int]:
+        """Where the numbers stand that the kernels read."""
+        return [x.data_ptr() for x in (self.y0, self.t0, self.t_eval, *self.form.tensors)]
+
+
+def numbers(values: Sequence[float]) -> ctypes.Array[ctypes.c_double]:
+    """An array of doubles for a structure, which keeps it alive."""
+    return (ctypes.c_double * len(values))(*values)
 
 
 def evaluate(function: str, x: Tensor) -> Tensor:
@@ -197,69 +203,75 @@ def evaluate(function: str, x: Tensor) -> Tensor:
     y = torch.empty_like(x)
     pointers = ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(y.data_ptr())
     double = ctypes.c_int64(x.dtype == torch.float64)
-    _call("latentode_evaluate", ctypes.c_int64(number), double, *pointers, ctypes.c_int64(x.numel()))
+    entry("latentode_evaluate")(ctypes.c_int64(number), double, *pointers, ctypes.c_int64(x.numel()))
     return y
 
 
-def fixed_step(step_size: float) -> ControllerStructure:
+def fixed_step(step_size: float, max_steps: int) -> ControllerStructure:
     """Steps of one size."""
-    return ControllerStructure(adaptive=0, step_size=step_size, first_step=math.nan, max_step=math.inf)
-
-
-def _call(name: str, *arguments: object) -> int:
-    return int(_entry(name)(*arguments))
+    return ControllerStructure(
+        adaptive=0, step_size=step_size, first_step=math.nan, max_step=math.inf, max_steps=max_steps
+    )
 
 
 @cache
-def _entry(name: str) -> Callable[..., int]:
+def entry(name: str) -> Callable[..., int]:
+    """An entry point of the kernels, which must be there."""
     found = library()
     assert found is not None, "asked for native kernels that are not there"
-    entry: Callable[..., int] = getattr(found, name)
-    return entry
+    function: Callable[..., int] = getattr(found, name)
+    if name.startswith("latentode_solve") or name == "latentode_inspect_times":
+        function.restype = ctypes.c_int64  # type: ignore[attr-defined]
+    return function
 
 
 def _problem(
-    form: Perceptron, steps: Steps, max_steps: int, y0: Tensor, t0: Tensor, t_eval: Tensor
+    form: Perceptron, steps: Steps, y0: Tensor, t0: Tensor, t_eval: Tensor
 ) -> tuple[SolveStructure, tuple[object, ...]]:
-    """The arguments of a solve as a structure, and what must live as long as it."""
-    y0 = y0 if y0.stride(-1) == 1 or y0.shape[1] <= 1 else y0.contiguous()
-    weights = [w.contiguous() for w in form.weights]
-    biases = [None if b is None else b.contiguous() for b in form.biases]
+    """The arguments of a solve as a structure, and what was made for it and must live as long as it."""
+    n, dim = y0.shape
+    y0_stride, step = y0.stride()
+    if step != 1 and dim > 1:
+        y0, y0_stride = y0.contiguous(), dim
+    weights = [w if w.is_contiguous() else w.contiguous() for w in form.weights]
+    biases = [b if b is None or b.is_contiguous() else b.contiguous() for b in form.biases]
     speed = None if form.raw_speed is None else functional.softplus(form.raw_speed)
     inputs = None if form.inputs is None else form.inputs.contiguous()
-    widths = (ctypes.c_int64 * (len(weights) + 1))(weights[0].shape[1], *(len(w) for w in weights))
-    problem = SolveStructure(
-        double_precision=y0.dtype == torch.float64,
-        n_threads=torch.get_num_threads(),
-        n_still=y0.shape[1] - form.dim,
-        field=FieldStructure(
-            dim=form.dim,
-            n_inputs=0 if inputs is None else inputs.shape[1],
-            n_layers=len(weights),
-            time_input=form.time_input,
-            activation=ACTIVATIONS[form.activation],
-            widths=widths,
-            weights=_pointers(weights),
-            biases=_pointers(biases),
-            speed=_pointer(speed),
-        ),
-        method=steps.method,
-        controller=steps.controller,
-        y0=y0.data_ptr(),
-        y0_stride=y0.stride(0),
-        inputs=_pointer(inputs),
-        inputs_stride=0 if inputs is None else inputs.stride(0),
+    widths = [w.shape[0] for w in weights]
+    field = FieldStructure(
+        widths[-1],
+        0 if inputs is None else inputs.shape[1],
+        len(weights),
+        form.time_input,
+        ACTIVATIONS[form.activation],
+        (ctypes.c_int64 * (len(widths) + 1))(weights[0].shape[1], *widths),
+        _pointers(weights),
+        _pointers(biases),
+        _pointer(speed),
     )
-    problem.controller.max_steps = max_steps
-    _set_times(problem, t0, t_eval)
-    return problem, (y0, weights, biases, speed, inputs, widths, t0, t_eval)
+    problem = SolveStructure(
+        y0.dtype == torch.float64,
+        torch.get_num_threads(),
+        n,
+        t_eval.shape[1],
+        dim - widths[-1],
+        field,
+        steps.method,
+        steps.controller,
+        y0.data_ptr(),
+        y0_stride,
+        t0.data_ptr(),
+        t0.stride(0),
+        t_eval.data_ptr(),
+        *t_eval.stride(),
+        _pointer(inputs),
+        0 if inputs is None else inputs.stride(0),
+    )
+    return problem, (y0, weights, biases, speed, inputs)
 
 
-def _set_times(problem: SolveStructure, t0: Tensor, t_eval: Tensor) -> None:
-    problem.n, problem.n_times = t_eval.shape
-    problem.t0, problem.t0_stride = t0.data_ptr(), t0.stride(0)
-    problem.times = t_eval.data_ptr()
-    problem.times_stride, problem.time_stride = t_eval.stride()
+def _like(x: Tensor | None) -> Any:
+    return None if x is None else torch.empty(x.shape, dtype=x.dtype, device="cpu")
 
 
 def _pointer(x: Tensor | None) -> int | None:
@@ -267,4 +279,4 @@ def _pointer(x: Tensor | None) -> int | None:
 
 
 def _pointers(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(tensors))(*map(_pointer, tensors))
+    return (ctypes.c_void_p * len(tensors))(*[None if x is None else x.data_ptr() for x in tensors])

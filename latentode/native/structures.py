@@ -79,6 +79,7 @@ class SolveStructure(Structure):
         ("n_steps", _P),
         ("n_accepted", _P),
         ("n_evals", _P),
+        ("n_evals_backward", _P),
         ("t_reached", _P),
     ]
 

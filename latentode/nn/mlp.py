@@ -70,9 +70,12 @@ class MLP(nn.Module):
 
     def plain_layers(self) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]] | None:
         """Weights and biases of the linear maps; None where a layer is something else, as a parametrised one."""
-        if any("forward" in vars(part) for part in (self, *self.layers)):
+        if "forward" in vars(self):
             return None
-        if any(type(layer) is not nn.Linear for layer in self.layers):
-            return None
-        layers = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
-        return tuple(layer.weight for layer in layers), tuple(layer.bias for layer in layers)
+        weights, biases = [], []
+        for layer in self.layers:
+            if type(layer) is not nn.Linear or "forward" in vars(layer):
+                return None
+            weights.append(layer.weight)
+            biases.append(layer.bias)
+        return tuple(weights), tuple(biases)

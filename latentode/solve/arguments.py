@@ -16,6 +16,8 @@ from latentode.solvers import CONTROLLERS, SOLVERS, FixedStep, Method
 from latentode.solvers.method import inside_torch_func
 from latentode.solvers.step_size import Controller
 
+NO_START = "t0 is needed where a series has no first query time: pass t0="
+
 
 def by_name(choice: Any, table: dict[str, Any], what: str) -> Any:
     """An object as it is, or the entry of that name."""
@@ -30,34 +32,45 @@ def by_name(choice: Any, table: dict[str, Any], what: str) -> Any:
     raise ValueError(f"unknown {what} {choice!r}{did_you_mean(choice, table)}: expected one of {names}")
 
 
-def check_times(y0: Tensor, t_eval: Any, t0: Any) -> tuple[Tensor, Tensor]:
-    """Query times (N, T) and initial times (N,) in float64 on the device of y0."""
+def arrange_times(y0: Tensor, t_eval: Any, t0: Any) -> tuple[Tensor, Tensor]:
+    """Query times (N, T) and initial times (N,) in float64 on the device of y0, for `check_finite`."""
     n = len(y0)
+    dtype = _time_dtype(y0.device)
     try:
-        t_eval = torch.as_tensor(t_eval, dtype=_time_dtype(y0.device), device=y0.device)
+        t_eval = torch.as_tensor(t_eval, dtype=dtype, device=y0.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"t_eval must be numbers of shape (T,) or (N, T): pad shorter rows with NaN, and turn dates into numbers; "
             f"got {type(t_eval).__name__}: {error}"
         ) from error
-    if t_eval.ndim == 0 or t_eval.ndim > 2 or (t_eval.ndim == 2 and len(t_eval) != n):
+    shape = t_eval.shape
+    if len(shape) not in (1, 2) or (len(shape) == 2 and shape[0] != n):
         raise ValueError(
-            f"t_eval must have shape (T,) or (N, T) with N = {n} (the length of y0); got {tuple(t_eval.shape)}"
+            f"t_eval must have shape (T,) or (N, T) with N = {n} (the length of y0); got {tuple(shape)}"
         )
-    t_eval = t_eval.expand(n, -1) if t_eval.ndim == 1 else t_eval
-    if bool(torch.isinf(t_eval).any()):
-        raise ValueError("t_eval must be finite (NaN asks nothing); got an infinite query time")
+    if len(shape) == 1:
+        t_eval = t_eval.expand(n, -1)
     if t0 is None:
-        if t_eval.shape[1] == 0 or bool(torch.isnan(t_eval[:, 0]).any()):
-            raise ValueError("t0 is needed where a series has no first query time: pass t0=")
-        return t_eval, t_eval[:, 0]
-    t0 = torch.as_tensor(t0, dtype=t_eval.dtype, device=y0.device)
+        if shape[-1] == 0:
+            raise ValueError(NO_START)
+        return t_eval, t_eval.select(1, 0)
+    t0 = torch.as_tensor(t0, dtype=dtype, device=y0.device)
     if t0.ndim > 1 or (t0.ndim == 1 and len(t0) != n):
         raise ValueError(f"t0 must be a scalar or have shape (N,) with N = {n}; got {tuple(t0.shape)}")
-    t0 = t0.expand(n)
+    return t_eval, t0.expand(n)
+
+
+def check_finite(t_eval: Tensor, t0: Tensor) -> None:
+    """Refuse infinite query times, and initial times that are infinite or NaN."""
+    if bool(torch.isinf(t_eval).any()):
+        raise ValueError("t_eval must be finite (NaN asks nothing); got an infinite query time")
     if not bool(torch.isfinite(t0).all()):
-        raise ValueError("t0 must be finite")
-    return t_eval, t0
+        raise ValueError(NO_START if _is_first(t0, t_eval) else "t0 must be finite")
+
+
+def _is_first(t0: Tensor, t_eval: Tensor) -> bool:
+    """Whether the initial times are the first query times, which they are where none were given."""
+    return t_eval.shape[1] > 0 and t0.data_ptr() == t_eval.data_ptr()
 
 
 def _time_dtype(device: torch.device) -> torch.dtype:
@@ -99,7 +112,7 @@ def parameters_of(field: object, params: Iterable[Tensor] | Tensor | nn.Module |
     """The tensors that gradients are wanted for."""
     owner = getattr(field, "__self__", field)  # a module's own method counts as the module
     if params is None:
-        params = owner.parameters() if isinstance(owner, nn.Module) else ()
+        params = _parameters_of_module(owner) if isinstance(owner, nn.Module) else ()
     if isinstance(params, nn.Module):
         params = params.parameters()
     params = (params,) if isinstance(params, Tensor) else tuple(params)
@@ -109,6 +122,23 @@ def parameters_of(field: object, params: Iterable[Tensor] | Tensor | nn.Module |
                 f"params must be tensors, [*module.parameters(), tensor, ...]; got a {type(param).__name__} among them"
             )
     return tuple({id(param): param for param in params if param.requires_grad}.values())  # each once
+
+
+def _parameters_of_module(module: nn.Module) -> Iterable[Tensor]:
+    """As `module.parameters()`, whose generators take longer than a small solve."""
+    kind = type(module)
+    if kind.parameters is not nn.Module.parameters or kind.named_parameters is not nn.Module.named_parameters:
+        return module.parameters()
+    found: list[Tensor] = []
+    _collect(module, found)
+    return found
+
+
+def _collect(module: nn.Module, found: list[Tensor]) -> None:
+    found += [param for param in module._parameters.values() if param is not None]
+    for part in module._modules.values():
+        if part is not None:
+            _collect(part, found)
 
 
 def check_transforms(inputs: Iterable[Tensor], *, by_graph: bool, with_event: bool) -> None:

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from latentode.checks import did_you_mean
 from latentode.gradients import GRADIENTS, Adjoint, Gradient, Problem
-from latentode.gradients.fused import Fused
+from latentode.gradients.fused import Fused, solve_natively, steps_of
 from latentode.native import Perceptron
 from latentode.native.library import library, why_absent
-from latentode.native.solve import inspect_times
+from latentode.native.solve import NativeSolve
 from latentode.native.structures import ACTIVATIONS, MAX_DEGREE, MAX_LAYERS, MAX_STAGES
+from latentode.solve.arguments import check_finite
 from latentode.solve.flat import FlatField
-from latentode.solve.only_torch import is_changed, overrides, why_only_torch
+from latentode.solve.only_torch import is_changed, overrides, why_only_torch_here, why_only_torch_of
 from latentode.solve.sides import Answer, solve_sides
 from latentode.solvers import SOLVERS
 from latentode.solvers.explicit_rk import ExplicitRK
@@ -46,8 +47,8 @@ def fused(
     t_eval: Tensor,
     *,
     with_event: bool,
-) -> Fused | None:
-    """The fused gradient for a problem; None where torch has to solve it.
+) -> NativeSolve | None:
+    """A problem as the kernels solve it; None where torch has to.
 
     Raises
     ------
@@ -61,24 +62,35 @@ def fused(
         "its kernels know no events" if with_event else _form_or_why_not(problem, gradient, y0, t0, t_eval)
     )
     if isinstance(found, Perceptron) and (engine == "native" or _is_faster(found, problem, y0, t0, t_eval)):
-        return Fused(_own_field(problem).as_perceptron, y0, found)
+        return NativeSolve(found, steps_of(problem), y0, t0, t_eval)
     if engine == "native":
         raise ValueError(f"engine='native' cannot solve this, because {found}: use engine='auto'")
     return None
 
 
 def _is_faster(form: Perceptron, problem: Problem, *inputs: Tensor) -> bool:
-    widest = max(max(weight.shape) for weight in form.weights)
+    widest = max([max(weight.shape) for weight in form.weights])
     return widest < (WIDEST_FASTER if problem.wants_gradient(*inputs) else WIDEST_FORWARD)
 
 
-def solve_fused(gradient: Fused, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> Answer:
+def solve_fused(solve: NativeSolve, problem: Problem) -> Answer:
     """As `solve_sides`, which is only needed for query times that are not in the order of a solve."""
-    early, unsorted = inspect_times(t0.detach(), t_eval.detach())
-    if early or unsorted:
-        return solve_sides(gradient, problem, y0, t0, t_eval)
-    y, run = gradient(problem, y0, t0, t_eval)
-    return Answer(y, *run)
+    times = solve.inspect_times()
+    if times.infinite:
+        check_finite(solve.t_eval, solve.t0)
+    if times.early or times.unsorted:
+        again = Fused(_own_field(problem).as_perceptron)
+        return solve_sides(again, problem, solve.y0, solve.t0, solve.t_eval)
+    y, outcome = solve_natively(problem, solve)
+    return Answer(
+        y,
+        outcome.status,
+        outcome.t_reached,
+        outcome.n_steps,
+        outcome.n_accepted,
+        outcome.n_evals,
+        failed=outcome.n_failed > 0,
+    )
 
 
 def _form_or_why_not(
@@ -109,7 +121,11 @@ def _form_or_why_not(
         return "its kernels have the gradient 'discrete_adjoint' alone"
     if y0.dtype not in (torch.float32, torch.float64):
         return f"its kernels know float32 and float64; got {y0.dtype}"
-    found = why_only_torch((y0, t0, t_eval)) or _form_or_why_not_field(field, problem, y0)
+    found = (
+        why_only_torch_here()
+        or why_only_torch_of((y0, t0, t_eval))
+        or _form_or_why_not_field(field, problem, y0)
+    )
     if isinstance(found, Perceptron) and isinstance(field, nn.Module) and len(y0):
         return _why_not_sound(field, found, problem, y0, t0) or found
     return found
@@ -137,30 +153,23 @@ def _form_or_why_not_field(field: Any, problem: Problem, y0: Tensor) -> Perceptr
 
 
 def _why_not_form(form: Perceptron, problem: Problem, y0: Tensor) -> str | None:
-    tensors = [*form.tensors, *([] if form.inputs is None else [form.inputs])]
+    tensors = form.tensors if form.inputs is None else (*form.tensors, form.inputs)
     known = {id(param) for param in problem.params}
-    if any(x.requires_grad and id(x) not in known for x in form.tensors):
-        return "the field uses tensors that require a gradient and are not among its params"
-    if any(x.dtype != y0.dtype or x.device != y0.device for x in tensors):
-        return f"not all tensors of the field are {y0.dtype} on {y0.device}, as y0 is"
-    changed = why_only_torch(tensors)
+    dtype, device = y0.dtype, y0.device
+    for x in form.tensors:
+        if x.requires_grad and id(x) not in known:
+            return "the field uses tensors that require a gradient and are not among its params"
+    for x in tensors:
+        if x.dtype != dtype or x.device != device:
+            return f"not all tensors of the field are {dtype} on {device}, as y0 is"
+    changed = why_only_torch_of(tensors)
     if changed is not None:
         return changed
     if form.activation not in ACTIVATIONS or not 0 < len(form.weights) <= MAX_LAYERS:
         return f"its kernels know {', '.join(ACTIVATIONS)} and up to {MAX_LAYERS} layers"
-    n_inputs = 0 if form.inputs is None else form.inputs.shape[1]
-    rows = None if form.inputs is None else len(form.inputs)
-    widths = [form.weights[0].shape[1], *(len(weight) for weight in form.weights)]
-    shapes = [weight.shape == (n_out, n_in) for weight, n_in, n_out in zip(form.weights, widths, widths[1:])]
-    shapes += [bias is None or bias.shape == (n_out,) for bias, n_out in zip(form.biases, widths[1:])]
-    shapes.append(form.raw_speed is None or form.raw_speed.shape == (form.dim,))
-    if (
-        not all(shapes)
-        or not all(widths)
-        or len(form.biases) != len(form.weights)
-        or rows not in (None, len(y0))
-    ):
+    if not _shapes_fit(form, len(y0)):
         return "the shapes of the tensors that its `as_perceptron` returned do not fit each other"
+    n_inputs = 0 if form.inputs is None else form.inputs.shape[1]
     n_seen = form.dim + form.time_input + n_inputs
     flat = form.n_still > 0 or not isinstance(problem.field, FlatField) or problem.field.layout.is_flat
     if form.weights[0].shape[1] != n_seen or y0.shape[1] != form.dim + form.n_still or not flat:
@@ -171,6 +180,21 @@ def _why_not_form(form: Perceptron, problem: Problem, y0: Tensor) -> str | None:
     if form.inputs is not None and form.inputs.requires_grad and not form.n_still:
         return "the field has inputs that require a gradient and are no part of the state"
     return None
+
+
+def _shapes_fit(form: Perceptron, n_series: int) -> bool:
+    """Whether every layer reads what the one before it returns."""
+    if len(form.biases) != len(form.weights) or any(weight.ndim != 2 for weight in form.weights):
+        return False
+    width = form.weights[0].shape[1]
+    for weight, bias in zip(form.weights, form.biases):
+        n_out, n_in = weight.shape
+        if n_in != width or not n_in or not n_out or (bias is not None and bias.shape != (n_out,)):
+            return False
+        width = n_out
+    if form.raw_speed is not None and form.raw_speed.shape != (width,):
+        return False
+    return form.inputs is None or (form.inputs.ndim == 2 and len(form.inputs) == n_series)
 
 
 @torch.no_grad()

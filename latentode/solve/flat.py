@@ -39,6 +39,9 @@ class StateLayout:
             If it is neither a floating-point tensor with the series first, nor a tuple of such tensors of one length,
             dtype and device.
         """
+        if isinstance(y0, Tensor):
+            _check_part(y0, "y0")
+            return cls([y0.shape[1:]], False, y0.dtype)
         is_tuple = isinstance(y0, tuple)
         parts = y0 if is_tuple else (y0,)
         if not parts:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from latentode.gradients import GRADIENTS, Gradient, Problem
 from latentode.solve.arguments import (
+    arrange_times,
     by_name,
     check_field,
-    check_times,
+    check_finite,
     check_transforms,
     controller_for,
     parameters_of,
@@ -145,12 +146,19 @@ def solve_ivp(
     """
     layout = StateLayout.of(y0)
     state = layout.flatten(y0)
-    t_eval, t0 = check_times(state, t_eval, t0)
+    t_eval, t0 = arrange_times(state, t_eval, t0)
     if not (isinstance(max_steps, int) and max_steps > 0):
         raise ValueError(f"max_steps must be a positive int; got {max_steps!r}")
     method = by_name(solver, SOLVERS, "solver")
     flat_field = FlatField(field, layout)
     n_evals_backward = torch.zeros(len(state), dtype=torch.int64, device=state.device)
+
+    def tally(rows: Tensor | slice, counts: Tensor) -> None:
+        if isinstance(rows, slice):
+            n_evals_backward[rows] += counts
+        else:
+            n_evals_backward.index_add_(0, rows, counts)
+
     problem = Problem(
         field=flat_field,
         params=parameters_of(field, params),
@@ -164,7 +172,7 @@ def solve_ivp(
             {"initial_step": first_step, "min_step": min_step, "max_step": max_step},
         ),
         max_steps=max_steps,
-        tally=lambda rows, counts: n_evals_backward.index_add_(0, rows, counts),
+        tally=tally,
     )
     if isinstance(method, ImplicitRK) and torch.finfo(layout.dtype).bits < 32:
         raise ValueError(
@@ -174,11 +182,13 @@ def solve_ivp(
     by_graph = differentiate is GRADIENTS["backprop"]
     check_transforms((state, t0, t_eval, *problem.params), by_graph=by_graph, with_event=event is not None)
     quick = fused(engine, problem, differentiate, state, t0, t_eval, with_event=event is not None)
+    if quick is None:
+        check_finite(t_eval, t0)
     if len(state) and quick is None:
         check_field(flat_field, problem.params, state, t0, needs_params=not by_graph)
     times = states = None
     if quick is not None:
-        answer = solve_fused(quick, problem, state, t0, t_eval)
+        answer = solve_fused(quick, problem)
     elif event is None:
         answer = solve_sides(differentiate, problem, state, t0, t_eval)
     else:
@@ -200,4 +210,4 @@ def solve_ivp(
         event_times=times,
         event_states=states,
     )
-    return solution.raise_for_status() if throw else solution
+    return solution.raise_for_status() if throw and answer.failed is not False else solution

@@ -12,18 +12,20 @@ from torch.nn.modules import module as global_hooks
 
 from latentode.solvers.method import inside_torch_func
 
+_PLAIN = (Tensor, nn.Parameter)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_GLOBAL_HOOKS = tuple(f"_global{name}" for name in _HOOKS)
 
 
 def why_only_torch(tensors: Iterable[Tensor]) -> str | None:
     """What around a call, or about its tensors, only torch can do; None where there is nothing."""
+    return why_only_torch_here() or why_only_torch_of(tensors)
+
+
+def why_only_torch_here() -> str | None:
+    """What around a call only torch can do."""
     if inside_torch_func() or forward_ad._current_level >= 0:
         return "it runs inside a transform of torch.func or in forward mode"
-    for x in tensors:
-        if x.device.type != "cpu":
-            return "its kernels run on the CPU"
-        if type(x) not in (Tensor, nn.Parameter) or x.layout != torch.strided or x.is_neg() or x.is_conj():
-            return "its tensors are of a type or layout of their own"
     if torch.is_autocast_enabled("cpu"):
         return "autocast is on"
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
@@ -31,16 +33,29 @@ def why_only_torch(tensors: Iterable[Tensor]) -> str | None:
     return None
 
 
+def why_only_torch_of(tensors: Iterable[Tensor]) -> str | None:
+    """What about the tensors of a call only torch can do."""
+    for x in tensors:
+        if x.device.type != "cpu":
+            return "its kernels run on the CPU"
+        if type(x) not in _PLAIN or x.layout != torch.strided or x.is_neg() or x.is_conj():
+            return "its tensors are of a type or layout of their own"
+    return None
+
+
 def is_changed(module: nn.Module) -> bool:
     """Whether calling a module may do more than its class says: hooks, and a forward of the instance's own."""
-    return any(getattr(global_hooks, f"_global{name}") for name in _HOOKS) or _is_changed(module)
+    return any(getattr(global_hooks, name) for name in _GLOBAL_HOOKS) or _is_changed(module)
 
 
 def _is_changed(module: nn.Module) -> bool:
     own = vars(module)
-    if "forward" in own or any(own[name] for name in _HOOKS):
+    for name in _HOOKS:
+        if own[name]:
+            return True
+    if "forward" in own:
         return True
-    return any(_is_changed(part) for part in module._modules.values() if part is not None)
+    return any(part is not None and _is_changed(part) for part in own["_modules"].values())
 
 
 @lru_cache(maxsize=256)

@@ -21,6 +21,7 @@ class Answer(NamedTuple):
     n_steps: Tensor
     n_accepted: Tensor
     n_evals: Tensor
+    failed: bool | None = None  # whether a series was not solved, where that is known
 
 
 def solve_sides(

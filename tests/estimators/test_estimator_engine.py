@@ -9,8 +9,8 @@ import pytest
 from estimators.small_models import numbers, small, spirals, weights
 
 from latentode import LatentODERegressor
-from latentode.gradients import fused
 from latentode.native.library import library
+from latentode.native.solve import NativeSolve
 from latentode.nn.encoders import fused_gru
 
 needs_native = pytest.mark.skipif(library() is None, reason="the native kernels were not built")
@@ -53,7 +53,7 @@ def test_both_engines_learn_and_answer_the_same(with_mass, params):
 def test_the_engine_says_who_solves_and_encodes(table):
     model = small(max_epochs=1).fit(table)
     with (
-        patch.object(fused, "solve_forward", wraps=fused.solve_forward) as solve,
+        patch.object(NativeSolve, "forward", autospec=True, side_effect=NativeSolve.forward) as solve,
         patch.object(fused_gru, "gru_forward", wraps=fused_gru.gru_forward) as encode,
     ):
         model.set_params(engine="torch").predict(table, TIMES)

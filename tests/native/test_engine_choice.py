@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from latentode import solve_ivp
-from latentode.gradients import fused
+from latentode.exceptions import SolverError
 from latentode.native import Perceptron
 from latentode.native.library import library
+from latentode.native.solve import NativeSolve
 from latentode.nn.fields import MLPField
 from latentode.solvers import PIController
 
@@ -261,13 +263,13 @@ def small_problem(dtype: torch.dtype = torch.float64) -> tuple[MLPField, Tensor,
 def uses_kernels(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows with every native solve."""
     calls = []
-    own = fused.solve_forward
+    own = NativeSolve.forward
 
     def counted(*arguments, **options):
         calls.append(1)
         return own(*arguments, **options)
 
-    monkeypatch.setattr(fused, "solve_forward", counted)
+    monkeypatch.setattr(NativeSolve, "forward", counted)
     return calls
 
 
@@ -411,6 +413,63 @@ def test_a_change_between_solve_and_gradient_is_noticed(changed):
         {"parameter": field.mlp.layers[1].weight, "y0": y0, "t_eval": t_eval}[changed].add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+@pytest.mark.parametrize("of_field", [True, False])
+def test_other_data_between_solve_and_gradient_are_refused(of_field):
+    field, y0, t_eval = small_problem()
+    y0.requires_grad_()
+    y = solve_ivp(field, y0, t_eval, t0=0.0, engine="native").y
+    replaced = field.mlp.layers[0].weight if of_field else y0
+    replaced.data = replaced.data.clone()  # which torch does not notice
+    with pytest.raises(RuntimeError, match="given other data between the solve and its gradient"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("t_eval", "t0", "why"),
+    [
+        ([0.0, torch.inf], None, "t_eval must be finite"),
+        ([[0.0, 1.0], [torch.nan, 1.0]], None, "t0 is needed where a series has no first query time"),
+        ([0.0, 1.0], [0.0, torch.nan], "t0 must be finite"),
+        ([0.0, 1.0], [0.0, -torch.inf], "t0 must be finite"),
+        ([], None, "t0 is needed where a series has no first query time"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["torch", "native"])
+def test_times_that_cannot_be_solved(engine, t_eval, t0, why):
+    field, y0, _ = small_problem()
+    with pytest.raises(ValueError, match=why):
+        solve_ivp(field, y0, t_eval, t0=t0, engine=engine)
+
+
+@pytest.mark.parametrize("solver", ["dopri5", "bosh3"])
+@pytest.mark.parametrize("engine", ["torch", "native"])
+def test_a_failure_is_seen_in_every_row(engine, solver):
+    field, y0, t_eval = small_problem()
+    for row in range(2):
+        bad = y0.clone()
+        bad[row] = torch.inf
+        with pytest.raises(SolverError, match=f"series {row} could not be solved"):
+            solve_ivp(field, bad, t_eval, t0=0.0, engine=engine, solver=solver)
+        assert solve_ivp(field, bad, t_eval, t0=0.0, engine=engine, throw=False).status[row] > 0
+
+
+def test_a_module_may_say_itself_which_its_parameters_are():
+    class Hidden(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden = [nn.Parameter(torch.tensor(2.0, dtype=torch.float64))]
+
+        def forward(self, t: Tensor, y: Tensor) -> Tensor:
+            return -self.hidden[0] * y
+
+        def parameters(self, recurse: bool = True):
+            return iter(self.hidden)
+
+    field, y0 = Hidden(), torch.ones(1, 1, dtype=torch.float64)
+    solve_ivp(field, y0, [0.0, 1.0], rtol=1e-8, atol=1e-8).y[:, 1].sum().backward()
+    assert float(field.hidden[0].grad) == pytest.approx(-math.exp(-2), rel=1e-6)
 
 
 def test_tensors_of_the_form_must_be_those_of_the_states():

@@ -7,10 +7,9 @@ import torch
 from torch import nn
 
 from latentode import solve_ivp
-from latentode.gradients import fused
 from latentode.native import Perceptron
 from latentode.native.library import library
-from latentode.native.solve import evaluate
+from latentode.native.solve import NativeSolve, evaluate
 from latentode.nn.fields import MLPField
 
 needs_native = pytest.mark.skipif(library() is None, reason="the native kernels were not built")
@@ -166,7 +165,7 @@ def test_another_default_device():
 def test_auto_leaves_wide_networks_to_torch(monkeypatch):
     wide = Own(nn.Linear(2, 600), nn.Tanh(), nn.Linear(600, 2))
     called = []
-    monkeypatch.setattr(fused, "solve_forward", lambda *args, **options: called.append(1))
+    monkeypatch.setattr(NativeSolve, "forward", lambda *args, **options: called.append(1))
     solve_ivp(wide, torch.ones(3, 2), [0.0, 1.0])
     assert not called
 

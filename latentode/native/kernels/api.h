@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-enum { LATENTODE_ABI_VERSION = 1, LATENTODE_MAX_LAYERS = 16, LATENTODE_MAX_STAGES = 16, LATENTODE_MAX_DEGREE = 8 };
+enum { LATENTODE_ABI_VERSION = 2, LATENTODE_MAX_LAYERS = 16, LATENTODE_MAX_STAGES = 16, LATENTODE_MAX_DEGREE = 8 };
 
 enum latentode_activation {
     LATENTODE_TANH = 0,
@@ -82,6 +82,7 @@ typedef struct {
     // results
     void* y;  // (n, n_times, D + n_still), contiguous
     int64_t *status, *n_steps, *n_accepted, *n_evals;  // (n)
+    int64_t* n_evals_backward;                         // (n), those that the adjoint will take
     double* t_reached;                                 // (n)
 } latentode_solve;
 
@@ -108,17 +109,19 @@ LATENTODE_EXPORT const char* latentode_isa(void);
 // The entry GOMP_parallel of an OpenMP whose threads the kernels shall run on, in place of their own.
 LATENTODE_EXPORT void latentode_share_threads(void* parallel_region);
 
-// Returns 0, or 1 where memory ran out. Where `steps` is not NULL the accepted steps are kept there.
-LATENTODE_EXPORT int latentode_solve_forward(const latentode_solve* problem, latentode_steps** steps);
+// Returns how many series could not be solved, or -1 where memory ran out. Where `steps` is not NULL the accepted steps
+// are kept there.
+LATENTODE_EXPORT int64_t latentode_solve_forward(const latentode_solve* problem, latentode_steps** steps);
 
-// The discrete adjoint of a solve whose arguments have not changed since. Returns as above.
-LATENTODE_EXPORT int latentode_solve_backward(
+// The discrete adjoint of a solve whose arguments have not changed since. Returns 0, or -1 where memory ran out.
+LATENTODE_EXPORT int64_t latentode_solve_backward(
     const latentode_solve* problem, const latentode_steps* steps, const latentode_cotangents* cotangents);
 
 LATENTODE_EXPORT void latentode_free_steps(latentode_steps* steps);
 
-// Bits: 1 a query time before t0, 2 one that comes closer to t0 than the one before it.
-LATENTODE_EXPORT int latentode_inspect_times(const latentode_solve* problem);
+// Bits: 1 a query time before t0, 2 one that comes closer to t0 than the one before it, 4 one that is infinite, 8 a t0
+// that is not finite.
+LATENTODE_EXPORT int64_t latentode_inspect_times(const latentode_solve* problem);
 
 // An elementary function of `n` numbers, for tests: an activation, then 100 exp, 101 log (double), 102 expm1.
 LATENTODE_EXPORT int latentode_evaluate(int64_t function, int64_t double_precision, const void* x, void* y, int64_t n);

@@ -150,6 +150,34 @@ latentode_steps* new_steps(const latentode_solve& p, int64_t n_ranges) {
     return steps;
 }
 
+// Every accepted step is evaluated once more by the adjoint, and t0. Returns how many series failed.
+int64_t finish_counts(const latentode_solve& p) {
+    const int64_t per_step = p.method.stages - 1;
+    int64_t failed = 0;
+    for (int64_t i = 0; i < p.n; ++i) {
+        p.n_evals_backward[i] = per_step * p.n_accepted[i] + (p.n_evals[i] > 0);
+        failed += p.status[i] > 0;
+    }
+    return failed;
+}
+
+// The bits of latentode_inspect_times for one series.
+int64_t inspect_row(const latentode_solve& p, int64_t row) {
+    const double* times = p.times + row * p.times_stride;
+    const double t0 = p.t0[row * p.t0_stride];
+    double before = 0;  // distance from t0 of the time before; NaN counts as infinitely far
+    int early = 0, unsorted = 0, infinite = 0;
+    for (int64_t q = 0; q < p.n_times; ++q) {
+        const double t = times[q * p.time_stride], away = fabs(t - t0);
+        const double distance = t == t ? away : (double)INFINITY;
+        early |= t < t0;
+        unsorted |= distance < before;
+        infinite |= fabs(t) == (double)INFINITY;
+        before = distance;
+    }
+    return early | unsorted << 1 | infinite << 2 | (isfinite(t0) ? 0 : 8);
+}
+
 thread_local Kept kept;
 
 }  // namespace
@@ -165,33 +193,33 @@ const char* latentode_isa(void) { return chosen().name; }
 
 void latentode_share_threads(void* parallel_region) { share_threads((ParallelRegion)parallel_region); }
 
-int latentode_solve_forward(const latentode_solve* p, latentode_steps** kept_steps) {
+int64_t latentode_solve_forward(const latentode_solve* p, latentode_steps** kept_steps) {
     int64_t n_ranges = n_ranges_of(*p);
     if (n_ranges > 1024) n_ranges = 1024;
     latentode_steps* steps = new_steps(*p, n_ranges);
-    if (!steps) return 1;
+    if (!steps) return -1;
     const TypedKernels& kernels = typed(p->double_precision);
     const size_t shared = rounded(kernels.shared_bytes(&p->field, 0)), each = rounded(kernels.forward_bytes(p));
     char* memory = (char*)kept.of(shared + each * (size_t)n_ranges);
     if (!memory) {
         latentode_free_steps(steps);
-        return 1;
+        return -1;
     }
     kernels.pack(&p->field, 0, memory);
     Forward forward{p, &kernels, memory, memory + shared, each, steps->ranges, kept_steps ? steps->last : nullptr,
                     kept_steps != nullptr, {}};
     run_on_threads((int)n_ranges, forward_work, &forward);
     kept.done();
-    int failed = 0;
-    for (int64_t i = 0; i < n_ranges; ++i) failed |= forward.failures[i];
-    if (failed || !kept_steps)
+    int out_of_memory = 0;
+    for (int64_t i = 0; i < n_ranges; ++i) out_of_memory |= forward.failures[i];
+    if (out_of_memory || !kept_steps)
         latentode_free_steps(steps);
     else
         *kept_steps = steps;
-    return failed;
+    return out_of_memory ? -1 : finish_counts(*p);
 }
 
-int latentode_solve_backward(const latentode_solve* p, const latentode_steps* steps, const latentode_cotangents* c) {
+int64_t latentode_solve_backward(const latentode_solve* p, const latentode_steps* steps, const latentode_cotangents* c) {
     const TypedKernels& kernels = typed(p->double_precision);
     const size_t n_ranges = (size_t)steps->n_ranges;
     const size_t shared = rounded(kernels.shared_bytes(&p->field, 1)), each = rounded(kernels.backward_bytes(p));
@@ -203,7 +231,7 @@ int latentode_solve_backward(const latentode_solve* p, const latentode_steps* st
     }
     const size_t firsts = rounded(first_bytes * (size_t)p->n);
     char* memory = (char*)kept.of(shared + each * n_ranges + firsts + rounded(largest));
-    if (!memory) return 1;
+    if (!memory) return -1;
     char *scratch = memory + shared, *of_first = scratch + each * n_ranges, *sums = of_first + firsts;
     kernels.pack(&p->field, 1, memory);
     Backward backward{p, steps, c, &kernels, memory, scratch, of_first, each, first_bytes};
@@ -225,21 +253,11 @@ void latentode_free_steps(latentode_steps* steps) {
     free(steps);
 }
 
-int latentode_inspect_times(const latentode_solve* p) {
-    int found = 0;
-    for (int64_t row = 0; row < p->n; ++row) {
-        const double* times = p->times + row * p->times_stride;
-        const double t0 = p->t0[row * p->t0_stride];
-        double before = 0;  // distance from t0 of the time before; NaN counts as infinitely far
-        int early = 0, unsorted = 0;
-        for (int64_t q = 0; q < p->n_times; ++q) {
-            const double t = times[q * p->time_stride], distance = isnan(t) ? INFINITY : fabs(t - t0);
-            early |= t < t0;
-            unsorted |= distance < before;
-            before = distance;
-        }
-        found |= early | unsorted << 1;
-    }
+int64_t latentode_inspect_times(const latentode_solve* p) {
+    const bool alike = p->times_stride == 0 && p->t0_stride == 0;  // one row says it for all
+    const int64_t rows = alike && p->n > 1 ? 1 : p->n;
+    int64_t found = 0;
+    for (int64_t row = 0; row < rows; ++row) found |= inspect_row(*p, row);
     return found;
 }
 
