@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentode.gradients.backprop import backprop
-from latentode.gradients.problem import Problem
-from latentode.native import Perceptron
+from latentode.gradients.problem import Problem, Tally
 from latentode.native.solve import NativeSolve, Outcome, Steps, fixed_step, numbers
 from latentode.native.structures import ControllerStructure, MethodStructure
 from latentode.solvers.explicit_rk import ExplicitRK
@@ -20,34 +18,26 @@ from latentode.solvers.method import is_batched
 from latentode.solvers.step_size import FixedStep, PIController
 from latentode.solvers.tableaus import Tableau
 
+ByGraph = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-class Fused:
-    """A gradient, `(problem, y0, t0, t_eval) -> (y, outcome)`, whose solve and discrete adjoint are native calls.
 
-    Second derivatives are those of `backprop`, which then solves once more.
+def solve_natively(problem: Problem, solve: NativeSolve, by_graph: ByGraph) -> tuple[Tensor, Outcome]:
+    """The answers (N, T, D) to a problem, as part of a graph where gradients are wanted.
 
     Parameters
     ----------
-    perceptron : callable
-        (y0 (N, D)) -> Perceptron, the form of the problem's field for these series.
+    problem : Problem
+    solve : NativeSolve
+    by_graph : callable
+        (y0, t0, t_eval) -> the same answers by torch, as an ordinary graph: for second derivatives.
     """
-
-    def __init__(self, perceptron: Callable[[Tensor], Perceptron]) -> None:
-        self.perceptron = perceptron
-
-    def __call__(self, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> tuple[Tensor, Outcome]:
-        return solve_natively(problem, NativeSolve(self.perceptron(y0), steps_of(problem), y0, t0, t_eval))
-
-
-def solve_natively(problem: Problem, solve: NativeSolve) -> tuple[Tensor, Outcome]:
-    """The answers (N, T, D) to a problem, as part of a graph where gradients are wanted."""
     form = solve.form
     if not problem.wants_gradient(solve.y0, solve.t0, solve.t_eval):
         y, outcome, _ = solve.forward(keep=False)
         return y, outcome
     box: list[Outcome] = []
     inputs = (solve.y0, solve.t0, solve.t_eval, form.inputs, *form.tensors)
-    return _FusedSolve.apply(problem, solve, box, *inputs), box[0]
+    return _FusedSolve.apply(solve, problem.tally, by_graph, box, *inputs), box[0]
 
 
 def steps_of(problem: Problem) -> Steps:
@@ -62,11 +52,17 @@ class _FusedSolve(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, problem: Problem, solve: NativeSolve, box: list[Outcome], *inputs: Tensor | None
+        ctx: Any,
+        solve: NativeSolve,
+        tally: Tally | None,
+        by_graph: ByGraph,
+        box: list[Outcome],
+        *inputs: Tensor | None,
     ) -> Tensor:
         y, outcome, kept = solve.forward(keep=True)
         box.append(outcome)
-        ctx.problem, ctx.solve, ctx.kept, ctx.counts = problem, solve, kept, outcome.n_evals_backward
+        ctx.solve, ctx.kept, ctx.by_graph = solve, kept, by_graph
+        ctx.tally, ctx.counts = tally, outcome.n_evals_backward
         ctx.save_for_backward(*inputs)  # so that torch notices a change in place
         return y
 
@@ -78,14 +74,14 @@ class _FusedSolve(torch.autograd.Function):
                 "a solve takes one cotangent at a time: leave out is_grads_batched=True, or vectorize=True"
             )
         if torch.is_grad_enabled():
-            return None, None, None, *_with_graph(ctx, saved, of_y)
-        wanted = ctx.needs_input_grad[3:]
+            return None, None, None, None, *_with_graph(ctx, saved, of_y)
+        wanted = ctx.needs_input_grad[4:]
         solve: NativeSolve = ctx.solve
         found = solve.backward(ctx.kept, of_y, times=wanted[1] or wanted[2], parameters=any(wanted[4:]))
-        if ctx.problem.tally is not None:
-            ctx.problem.tally(slice(None), ctx.counts)
+        if ctx.tally is not None:
+            ctx.tally(slice(None), ctx.counts)
         of_tensors = found.parameters or (len(wanted) - 4) * [None]
-        return None, None, None, found.y0, found.t0, found.t_eval, found.inputs, *of_tensors
+        return None, None, None, None, found.y0, found.t0, found.t_eval, found.inputs, *of_tensors
 
 
 def _with_graph(ctx: Any, inputs: tuple[Tensor, ...], of_y: Tensor) -> list[Tensor | None]:
@@ -95,10 +91,10 @@ def _with_graph(ctx: Any, inputs: tuple[Tensor, ...], of_y: Tensor) -> list[Tens
             raise RuntimeError(
                 "the field's parameters were replaced since the solve: use gradient='backprop'"
             )
-    y, _ = backprop(ctx.problem, *inputs[:3])
-    wanted = [x for x, wants in zip(inputs, ctx.needs_input_grad[3:]) if wants]
+    y = ctx.by_graph(*inputs[:3])
+    wanted = [x for x, wants in zip(inputs, ctx.needs_input_grad[4:]) if wants]
     found = iter(torch.autograd.grad(y, wanted, of_y, create_graph=True, allow_unused=True))
-    return [next(found) if wants else None for wants in ctx.needs_input_grad[3:]]
+    return [next(found) if wants else None for wants in ctx.needs_input_grad[4:]]
 
 
 @lru_cache(maxsize=64)

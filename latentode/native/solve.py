@@ -24,6 +24,8 @@ from latentode.native.structures import (
     SolveStructure,
 )
 
+_NO_MEMORY, _INFINITE_TIMES = -1, -2
+
 
 class Outcome(NamedTuple):
     """Per series (N,): as those of `latentode.solvers.Integration`, the evaluations that a backward pass takes, and how
@@ -75,13 +77,8 @@ class Cotangents(NamedTuple):
     parameters: list[Tensor]
 
 
-class TimesFound(NamedTuple):
-    """What is true of some query time: it lies before t0; it is nearer to t0 than the one before it; it, or t0, is
-    infinite (NaN of t0 counts)."""
-
-    early: bool
-    unsorted: bool
-    infinite: bool
+class InfiniteTimesError(ValueError):
+    """A query time or an initial time is infinite, or an initial time NaN."""
 
 
 class NativeSolve:
@@ -96,7 +93,7 @@ class NativeSolve:
         float32 or float64 on the CPU, as all tensors of the form.
     t0 : Tensor (N,), float64
     t_eval : Tensor (N, T), float64
-        NaN (only at the end of a row) asks nothing.
+        In any order, before and after t0; NaN asks nothing.
     """
 
     def __init__(self, form: Perceptron, steps: Steps, y0: Tensor, t0: Tensor, t_eval: Tensor) -> None:
@@ -104,13 +101,8 @@ class NativeSolve:
         self._problem, self._alive = _problem(form, steps, y0, t0, t_eval)
         self._places = self._where()
 
-    def inspect_times(self) -> TimesFound:
-        """Whether the query times are in the order of a solve: on one side of t0, moving away from it along T."""
-        found = entry("latentode_inspect_times")(ctypes.byref(self._problem))
-        return TimesFound(bool(found & 1), bool(found & 2), bool(found & 12))
-
     def forward(self, *, keep: bool) -> tuple[Tensor, Outcome, AcceptedSteps | None]:
-        """Solve to the query times, which must be in the order of a solve.
+        """Solve to the query times.
 
         Parameters
         ----------
@@ -123,6 +115,7 @@ class NativeSolve:
 
         Raises
         ------
+        InfiniteTimesError
         MemoryError
         """
         (n, dim), n_times = self.y0.shape, self.t_eval.shape[1]
@@ -137,7 +130,9 @@ class NativeSolve:
         kept = AcceptedSteps() if keep else None
         place = None if kept is None else ctypes.byref(kept.pointer)
         failed = entry("latentode_solve_forward")(ctypes.byref(problem), place)
-        if failed < 0:
+        if failed == _INFINITE_TIMES:
+            raise InfiniteTimesError
+        if failed == _NO_MEMORY:
             raise MemoryError(f"no memory for the solve of {n} series with {n_times} query times each")
         return y, Outcome(counts[0], t_reached, counts[1], counts[2], counts[3], counts[4], failed), kept
 
@@ -180,7 +175,7 @@ class NativeSolve:
         failed = entry("latentode_solve_backward")(
             ctypes.byref(self._problem), kept.pointer, ctypes.byref(cotangents)
         )
-        if failed:
+        if failed == _NO_MEMORY:
             raise MemoryError(f"no memory for the gradient of the solve of {len(self.y0)} series")
         if parameters and form.raw_speed is not None:
             of_parameters[-1] *= form.raw_speed.sigmoid()
@@ -220,7 +215,7 @@ def entry(name: str) -> Callable[..., int]:
     found = library()
     assert found is not None, "asked for native kernels that are not there"
     function: Callable[..., int] = getattr(found, name)
-    if name.startswith("latentode_solve") or name == "latentode_inspect_times":
+    if name.startswith("latentode_solve"):
         function.restype = ctypes.c_int64  # type: ignore[attr-defined]
     return function
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from latentode.checks import did_you_mean
 from latentode.gradients import GRADIENTS, Adjoint, Gradient, Problem
-from latentode.gradients.fused import Fused, solve_natively, steps_of
+from latentode.gradients.backprop import backprop
+from latentode.gradients.fused import solve_natively, steps_of
 from latentode.native import Perceptron
 from latentode.native.library import library, why_absent
-from latentode.native.solve import NativeSolve
+from latentode.native.solve import InfiniteTimesError, NativeSolve
 from latentode.native.structures import ACTIVATIONS, MAX_DEGREE, MAX_LAYERS, MAX_STAGES
 from latentode.solve.arguments import check_finite
 from latentode.solve.flat import FlatField
@@ -74,23 +75,13 @@ def _is_faster(form: Perceptron, problem: Problem, *inputs: Tensor) -> bool:
 
 
 def solve_fused(solve: NativeSolve, problem: Problem) -> Answer:
-    """As `solve_sides`, which is only needed for query times that are not in the order of a solve."""
-    times = solve.inspect_times()
-    if times.infinite:
+    """As `solve_sides`."""
+    try:
+        y, outcome = solve_natively(problem, solve, lambda *inputs: solve_sides(backprop, problem, *inputs).y)
+    except InfiniteTimesError:
         check_finite(solve.t_eval, solve.t0)
-    if times.early or times.unsorted:
-        again = Fused(_own_field(problem).as_perceptron)
-        return solve_sides(again, problem, solve.y0, solve.t0, solve.t_eval)
-    y, outcome = solve_natively(problem, solve)
-    return Answer(
-        y,
-        outcome.status,
-        outcome.t_reached,
-        outcome.n_steps,
-        outcome.n_accepted,
-        outcome.n_evals,
-        failed=outcome.n_failed > 0,
-    )
+        raise
+    return Answer(y, *outcome[:5], failed=outcome.n_failed > 0)
 
 
 def _form_or_why_not(

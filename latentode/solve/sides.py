@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 
 from latentode.gradients import Gradient, Problem
-from latentode.gradients.fused import Fused
-from latentode.native.solve import Outcome
 from latentode.solvers.integration import Integration
 
 
@@ -24,9 +22,7 @@ class Answer(NamedTuple):
     failed: bool | None = None  # whether a series was not solved, where that is known
 
 
-def solve_sides(
-    gradient: Gradient | Fused, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor
-) -> Answer:
+def solve_sides(gradient: Gradient, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor) -> Answer:
     """Query times after t0 and before it are two problems of one batch; a series may have both."""
     before = t_eval.detach() < t0.detach()[:, None]
     if not bool(before.any()):
@@ -47,7 +43,7 @@ def solve_sides(
     return _merge(whole, run, rows, t0)
 
 
-def _merge(y: Tensor, run: Integration | Outcome, rows: Tensor, t0: Tensor) -> Answer:
+def _merge(y: Tensor, run: Integration, rows: Tensor, t0: Tensor) -> Answer:
     """Status and counts of both sides of a series as one: a failure and its time, the sum of the counts."""
     n = len(t0)
 
@@ -64,8 +60,8 @@ def _merge(y: Tensor, run: Integration | Outcome, rows: Tensor, t0: Tensor) -> A
 
 
 def _solve_in_order(
-    gradient: Gradient | Fused, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor
-) -> tuple[Tensor, Integration | Outcome]:
+    gradient: Gradient, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor
+) -> tuple[Tensor, Integration]:
     """Sort each series' query times away from t0, solve, and put the answers back in the caller's order."""
     distance = (t_eval.detach() - t0.detach()[:, None]).abs().nan_to_num(nan=torch.inf)
     if not bool((distance[:, 1:] < distance[:, :-1]).any()):

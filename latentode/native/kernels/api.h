@@ -75,7 +75,7 @@ typedef struct {
     int64_t y0_stride;
     const double* t0;  // (n)
     int64_t t0_stride;
-    const double* times;  // (n, n_times), moving away from t0 on one side; NaN, at the end, asks nothing
+    const double* times;  // (n, n_times), in any order, before and after t0; NaN asks nothing
     int64_t times_stride, time_stride;
     const void* inputs;  // (n, C)
     int64_t inputs_stride;
@@ -109,19 +109,18 @@ LATENTODE_EXPORT const char* latentode_isa(void);
 // The entry GOMP_parallel of an OpenMP whose threads the kernels shall run on, in place of their own.
 LATENTODE_EXPORT void latentode_share_threads(void* parallel_region);
 
-// Returns how many series could not be solved, or -1 where memory ran out. Where `steps` is not NULL the accepted steps
-// are kept there.
+// Instead of a number of series.
+enum latentode_refusal { LATENTODE_NO_MEMORY = -1, LATENTODE_INFINITE_TIMES = -2 };
+
+// Returns how many series could not be solved, or a refusal: then nothing is. A query time must not be infinite, and
+// t0 must be finite. Where `steps` is not NULL the accepted steps are kept there.
 LATENTODE_EXPORT int64_t latentode_solve_forward(const latentode_solve* problem, latentode_steps** steps);
 
-// The discrete adjoint of a solve whose arguments have not changed since. Returns 0, or -1 where memory ran out.
+// The discrete adjoint of a solve whose arguments have not changed since. Returns 0 or LATENTODE_NO_MEMORY.
 LATENTODE_EXPORT int64_t latentode_solve_backward(
     const latentode_solve* problem, const latentode_steps* steps, const latentode_cotangents* cotangents);
 
 LATENTODE_EXPORT void latentode_free_steps(latentode_steps* steps);
-
-// Bits: 1 a query time before t0, 2 one that comes closer to t0 than the one before it, 4 one that is infinite, 8 a t0
-// that is not finite.
-LATENTODE_EXPORT int64_t latentode_inspect_times(const latentode_solve* problem);
 
 // An elementary function of `n` numbers, for tests: an activation, then 100 exp, 101 log (double), 102 expm1.
 LATENTODE_EXPORT int latentode_evaluate(int64_t function, int64_t double_precision, const void* x, void* y, int64_t n);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "api.h"
+#include "legs.hpp"
 #include "pool.hpp"
 #include "steps.hpp"
 #include "table.hpp"
@@ -150,35 +151,75 @@ latentode_steps* new_steps(const latentode_solve& p, int64_t n_ranges) {
     return steps;
 }
 
-// Every accepted step is evaluated once more by the adjoint, and t0. Returns how many series failed.
-int64_t finish_counts(const latentode_solve& p) {
+// Every accepted step is evaluated once more by the adjoint, and t0.
+void count_backward(const latentode_solve& p) {
     const int64_t per_step = p.method.stages - 1;
+    for (int64_t i = 0; i < p.n; ++i) p.n_evals_backward[i] = per_step * p.n_accepted[i] + (p.n_evals[i] > 0);
+}
+
+constexpr int64_t NO_MEMORY = LATENTODE_NO_MEMORY;
+
+int64_t failures(const latentode_solve& p) {
     int64_t failed = 0;
-    for (int64_t i = 0; i < p.n; ++i) {
-        p.n_evals_backward[i] = per_step * p.n_accepted[i] + (p.n_evals[i] > 0);
-        failed += p.status[i] > 0;
-    }
+    for (int64_t i = 0; i < p.n; ++i) failed += p.status[i] > 0;
     return failed;
 }
 
-// The bits of latentode_inspect_times for one series.
-int64_t inspect_row(const latentode_solve& p, int64_t row) {
-    const double* times = p.times + row * p.times_stride;
-    const double t0 = p.t0[row * p.t0_stride];
-    double before = 0;  // distance from t0 of the time before; NaN counts as infinitely far
-    int early = 0, unsorted = 0, infinite = 0;
-    for (int64_t q = 0; q < p.n_times; ++q) {
-        const double t = times[q * p.time_stride], away = fabs(t - t0);
-        const double distance = t == t ? away : (double)INFINITY;
-        early |= t < t0;
-        unsorted |= distance < before;
-        infinite |= fabs(t) == (double)INFINITY;
-        before = distance;
+thread_local Kept kept;
+
+// A solve whose query times are in its order. Whether there was memory.
+bool solve_in_order(const latentode_solve* p, latentode_steps** kept_steps) {
+    int64_t n_ranges = n_ranges_of(*p);
+    if (n_ranges > 1024) n_ranges = 1024;
+    latentode_steps* steps = new_steps(*p, n_ranges);
+    if (!steps) return false;
+    const TypedKernels& kernels = typed(p->double_precision);
+    const size_t shared = rounded(kernels.shared_bytes(&p->field, 0)), each = rounded(kernels.forward_bytes(p));
+    char* memory = (char*)kept.of(shared + each * (size_t)n_ranges);
+    if (!memory) {
+        latentode_free_steps(steps);
+        return false;
     }
-    return early | unsorted << 1 | infinite << 2 | (isfinite(t0) ? 0 : 8);
+    kernels.pack(&p->field, 0, memory);
+    Forward forward{p, &kernels, memory, memory + shared, each, steps->ranges, kept_steps ? steps->last : nullptr,
+                    kept_steps != nullptr, {}};
+    run_on_threads((int)n_ranges, forward_work, &forward);
+    kept.done();
+    int out_of_memory = 0;
+    for (int64_t i = 0; i < n_ranges; ++i) out_of_memory |= forward.failures[i];
+    if (out_of_memory || !kept_steps)
+        latentode_free_steps(steps);
+    else
+        *kept_steps = steps;
+    if (!out_of_memory) count_backward(*p);
+    return !out_of_memory;
 }
 
-thread_local Kept kept;
+bool pull_back_in_order(const latentode_solve* p, const latentode_steps* steps, const latentode_cotangents* c) {
+    const TypedKernels& kernels = typed(p->double_precision);
+    const size_t n_ranges = (size_t)steps->n_ranges;
+    const size_t shared = rounded(kernels.shared_bytes(&p->field, 1)), each = rounded(kernels.backward_bytes(p));
+    const size_t first_bytes = (size_t)p->field.dim * (p->double_precision ? 8 : 4);
+    size_t largest = 0;
+    for (int64_t l = 0; l < p->field.n_layers; ++l) {
+        const size_t size = (size_t)(p->field.widths[l] + 1) * (size_t)p->field.widths[l + 1] * sizeof(double);
+        if (size > largest) largest = size;
+    }
+    const size_t firsts = rounded(first_bytes * (size_t)p->n);
+    char* memory = (char*)kept.of(shared + each * n_ranges + firsts + rounded(largest));
+    if (!memory) return false;
+    char *scratch = memory + shared, *of_first = scratch + each * n_ranges, *sums = of_first + firsts;
+    kernels.pack(&p->field, 1, memory);
+    Backward backward{p, steps, c, &kernels, memory, scratch, of_first, each, first_bytes};
+    run_on_threads((int)n_ranges, backward_work, &backward);
+    if (c->of_weights) {
+        void* places[1024];
+        for (size_t i = 0; i < n_ranges; ++i) places[i] = scratch + i * each;
+        kernels.collect(p, c, memory, places, (int)n_ranges, (double*)sums);
+    }
+    kept.done();
+    return true;
+}
 
 }  // namespace
 }  // namespace latentode
@@ -194,54 +235,26 @@ const char* latentode_isa(void) { return chosen().name; }
 void latentode_share_threads(void* parallel_region) { share_threads((ParallelRegion)parallel_region); }
 
 int64_t latentode_solve_forward(const latentode_solve* p, latentode_steps** kept_steps) {
-    int64_t n_ranges = n_ranges_of(*p);
-    if (n_ranges > 1024) n_ranges = 1024;
-    latentode_steps* steps = new_steps(*p, n_ranges);
-    if (!steps) return -1;
-    const TypedKernels& kernels = typed(p->double_precision);
-    const size_t shared = rounded(kernels.shared_bytes(&p->field, 0)), each = rounded(kernels.forward_bytes(p));
-    char* memory = (char*)kept.of(shared + each * (size_t)n_ranges);
-    if (!memory) {
-        latentode_free_steps(steps);
-        return -1;
-    }
-    kernels.pack(&p->field, 0, memory);
-    Forward forward{p, &kernels, memory, memory + shared, each, steps->ranges, kept_steps ? steps->last : nullptr,
-                    kept_steps != nullptr, {}};
-    run_on_threads((int)n_ranges, forward_work, &forward);
-    kept.done();
-    int out_of_memory = 0;
-    for (int64_t i = 0; i < n_ranges; ++i) out_of_memory |= forward.failures[i];
-    if (out_of_memory || !kept_steps)
-        latentode_free_steps(steps);
+    const TimesFound times = inspect(*p);
+    if (times.infinite) return LATENTODE_INFINITE_TIMES;
+    if (times.in_order) return solve_in_order(p, kept_steps) ? failures(*p) : NO_MEMORY;
+    Legs* legs = new_legs(*p);
+    if (!legs) return NO_MEMORY;
+    LegAnswers answers(*p, *legs);
+    const bool solved = answers.has_memory() && solve_in_order(&answers.problem(), kept_steps);
+    if (solved) answers.give(*p);
+    if (solved && kept_steps)
+        (*kept_steps)->legs = legs;
     else
-        *kept_steps = steps;
-    return out_of_memory ? -1 : finish_counts(*p);
+        free_legs(legs);
+    return solved ? failures(*p) : NO_MEMORY;
 }
 
 int64_t latentode_solve_backward(const latentode_solve* p, const latentode_steps* steps, const latentode_cotangents* c) {
-    const TypedKernels& kernels = typed(p->double_precision);
-    const size_t n_ranges = (size_t)steps->n_ranges;
-    const size_t shared = rounded(kernels.shared_bytes(&p->field, 1)), each = rounded(kernels.backward_bytes(p));
-    const size_t first_bytes = (size_t)p->field.dim * (p->double_precision ? 8 : 4);
-    size_t largest = 0;
-    for (int64_t l = 0; l < p->field.n_layers; ++l) {
-        const size_t size = (size_t)(p->field.widths[l] + 1) * (size_t)p->field.widths[l + 1] * sizeof(double);
-        if (size > largest) largest = size;
-    }
-    const size_t firsts = rounded(first_bytes * (size_t)p->n);
-    char* memory = (char*)kept.of(shared + each * n_ranges + firsts + rounded(largest));
-    if (!memory) return -1;
-    char *scratch = memory + shared, *of_first = scratch + each * n_ranges, *sums = of_first + firsts;
-    kernels.pack(&p->field, 1, memory);
-    Backward backward{p, steps, c, &kernels, memory, scratch, of_first, each, first_bytes};
-    run_on_threads((int)n_ranges, backward_work, &backward);
-    if (c->of_weights) {
-        void* places[1024];
-        for (size_t i = 0; i < n_ranges; ++i) places[i] = scratch + i * each;
-        kernels.collect(p, c, memory, places, (int)n_ranges, (double*)sums);
-    }
-    kept.done();
+    if (!steps->legs) return pull_back_in_order(p, steps, c) ? 0 : NO_MEMORY;
+    LegCotangents legs(*p, *steps->legs, *c);
+    if (!legs.has_memory() || !pull_back_in_order(&legs.problem(), steps, &legs.cotangents())) return NO_MEMORY;
+    legs.give();
     return 0;
 }
 
@@ -250,15 +263,8 @@ void latentode_free_steps(latentode_steps* steps) {
     for (int64_t i = 0; steps->ranges && i < steps->n_ranges; ++i) free(steps->ranges[i].records.data);
     free(steps->ranges);
     free(steps->last);
+    free_legs(steps->legs);
     free(steps);
-}
-
-int64_t latentode_inspect_times(const latentode_solve* p) {
-    const bool alike = p->times_stride == 0 && p->t0_stride == 0;  // one row says it for all
-    const int64_t rows = alike && p->n > 1 ? 1 : p->n;
-    int64_t found = 0;
-    for (int64_t row = 0; row < rows; ++row) found |= inspect_row(*p, row);
-    return found;
 }
 
 int latentode_evaluate(int64_t function, int64_t double_precision, const void* x, void* y, int64_t n) {

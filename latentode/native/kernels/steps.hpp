@@ -7,6 +7,8 @@
 
 namespace latentode {
 
+struct Legs;
+
 // What every record begins with; the state and its slope at the beginning of the step follow, D numbers each.
 struct StepHeader {
     double offset, h;      // beginning of the step as t - t0, and its signed size
@@ -36,4 +38,5 @@ struct latentode_steps {
     int64_t n_ranges;
     latentode::Range* ranges;
     int64_t* last;
+    latentode::Legs* legs;  // what the solve was divided into; NULL where every series was one
 };
