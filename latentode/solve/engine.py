@@ -145,14 +145,14 @@ def _form_or_why_not_field(field: Any, problem: Problem, y0: Tensor) -> Perceptr
 
 def _why_not_form(form: Perceptron, problem: Problem, y0: Tensor) -> str | None:
     tensors = form.tensors if form.inputs is None else (*form.tensors, form.inputs)
-    known = {id(param) for param in problem.params}
-    dtype, device = y0.dtype, y0.device
+    known = set(map(id, problem.params))
+    dtype = y0.dtype
     for x in form.tensors:
         if x.requires_grad and id(x) not in known:
             return "the field uses tensors that require a gradient and are not among its params"
     for x in tensors:
-        if x.dtype != dtype or x.device != device:
-            return f"not all tensors of the field are {dtype} on {device}, as y0 is"
+        if x.dtype is not dtype or not x.is_cpu:
+            return f"not all tensors of the field are {dtype} on {y0.device}, as y0 is"
     changed = why_only_torch_of(tensors)
     if changed is not None:
         return changed

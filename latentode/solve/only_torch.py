@@ -12,7 +12,7 @@ from torch.nn.modules import module as global_hooks
 
 from latentode.solvers.method import inside_torch_func
 
-_PLAIN = (Tensor, nn.Parameter)
+_PLAIN, _STRIDED = {Tensor, nn.Parameter}, torch.strided
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS = tuple(f"_global{name}" for name in _HOOKS)
 
@@ -36,9 +36,9 @@ def why_only_torch_here() -> str | None:
 def why_only_torch_of(tensors: Iterable[Tensor]) -> str | None:
     """What about the tensors of a call only torch can do."""
     for x in tensors:
-        if x.device.type != "cpu":
+        if not x.is_cpu:
             return "its kernels run on the CPU"
-        if type(x) not in _PLAIN or x.layout != torch.strided or x.is_neg() or x.is_conj():
+        if type(x) not in _PLAIN or x.layout is not _STRIDED or x.is_neg() or x.is_conj():
             return "its tensors are of a type or layout of their own"
     return None
 

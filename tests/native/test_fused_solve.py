@@ -341,3 +341,28 @@ def test_backward_twice_through_one_solve():
     total = solve_ivp(case.field, y0, case.t_eval, t0=case.t0, engine="native").y.sum()
     first, second = (torch.autograd.grad(total, y0, retain_graph=True)[0] for _ in range(2))
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("max_steps", [2, 4, 6, 100])
+def test_sides_that_fail_by_themselves(max_steps):
+    """One side of a series may run out of steps while the other one is answered; nothing is asked of the last one."""
+    field = make_field("mlp")
+    y0 = 3 * torch.randn(4, field.latent_dim, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    times = [
+        [0.1, -8.0, 8.0, -0.1],
+        [40.0, -0.1, 0.0, torch.nan],
+        [-40.0, torch.nan, 0.1, 0.2],
+        [torch.nan] * 4,
+    ]
+    asked = torch.tensor(times, dtype=torch.float64)
+    one, other = (
+        solve_ivp(field, y0, asked, t0=0.0, engine=engine, max_steps=max_steps, throw=False)
+        for engine in ("torch", "native")
+    )
+    assert torch.equal(one.status, other.status)
+    assert torch.equal(one.y.isnan(), other.y.isnan())
+    assert max_steps != 2 or (one.status[:3] > 0).all()
+    torch.testing.assert_close(other.y, one.y, equal_nan=True)
+    torch.testing.assert_close(other.t_reached, one.t_reached)
+    for name in ("n_steps", "n_accepted", "n_evals"):
+        assert torch.equal(one.stats[name], other.stats[name]), name
