@@ -80,6 +80,7 @@ def classifier_answers(model: LatentODEClassifier, df):
 def holds(make, answers, df, tmp_path):
     """Fitted, saved, loaded and asked under either default, a model has the same weights and answers."""
     plain = make()
+    df = df[df["id"] < 2]
     expected = list(answers(plain, df))
     with double_by_default():
         model = make()
@@ -100,10 +101,10 @@ def holds(make, answers, df, tmp_path):
 def test_a_regressor_is_the_same(name, tmp_path):
     df, options = table(), REGRESSORS[name]
     if "control_cols" in options:
-        controls = df[["id", "time", "dose"]]
-        plan = controls.assign(time=controls["time"] + 2.0)
 
         def answers(model, df):
+            controls = df[["id", "time", "dose"]]
+            plan = controls.assign(time=controls["time"] + 2.0)
             yield numbers(model.predict(df))
             yield numbers(model.predict(df, times=plan))
     else:
