@@ -7,7 +7,6 @@ import struct
 import sys
 
 import pytest
-from kernel_build import kernel_sources
 
 from latentode.native import library as module
 from latentode.native.library import (
@@ -54,8 +53,8 @@ def is_absent(*words: str) -> bool:
     return len(reasons) == 2 and all(word in reason for reason in reasons for word in (*words, REPAIR))
 
 
-def test_the_library_of_the_package(compiled, place, monkeypatch):
-    place(compiled(kernel_sources(), shared=True))
+def test_the_library_of_the_package(package_library, place, monkeypatch):
+    place(package_library)
     assert isinstance(library(), ctypes.CDLL)
     assert library() is library()
     assert why_absent() is None
@@ -79,11 +78,10 @@ def test_one_that_does_not_load(place, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="files of other systems are checked by their loaders")
-def test_one_that_was_cut_off(place, compiled, tmp_path):
+def test_one_that_was_cut_off(place, package_library, tmp_path):
     """It would load, and end the process with SIGBUS at the first page that is not there."""
-    whole = compiled(kernel_sources(), shared=True)
-    assert missing_bytes(whole) == 0
-    content = whole.read_bytes()
+    assert missing_bytes(package_library) == 0
+    content = package_library.read_bytes()
     for kept in (len(content) - 1, len(content) // 2, 4096, 100, 20):
         (tmp_path / "_kernels.so").write_bytes(content[:kept])
         _loaded.cache_clear()
