@@ -14,6 +14,8 @@ import matplotlib as mpl
 import pytest
 from matplotlib import pyplot as plt
 
+from latentode.estimators import flow_picture
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 FILES = sorted(EXAMPLES.rglob("*.py"))
 SCRIPTS = [
@@ -69,6 +71,7 @@ def test_the_quick_form_runs(script, tmp_path, monkeypatch, capsys):
         assert "(quick=True" in Path(__file__).with_name(elsewhere).read_text()
         return
     monkeypatch.chdir(tmp_path)  # what it writes, it writes here
+    monkeypatch.setattr(flow_picture, "GRID", 24)  # of a picture that nobody looks at
     script.main(quick=True)
     plt.close("all")
     assert capsys.readouterr().out
