@@ -106,9 +106,9 @@ def pendulum(quick: bool) -> Study:
 STUDIES = {"oscillators": oscillators, "covariate": covariate, "predators": predators, "pendulum": pendulum}
 
 
-def picture(name: str, study: Study) -> str:
+def picture(name: str, study: Study, shown: int = SHOWN) -> str:
     """Observations, forecast with its 90 % band, and truth, of a few held-out series."""
-    series = list(study.known["id"].unique()[:SHOWN])
+    series = list(study.known["id"].unique()[:shown])
     known = study.known[study.known["id"].isin(series)]
     interval = study.model.predict_interval(known, study.asked)
     targets = list(study.model.layout_.target_cols)
@@ -141,7 +141,7 @@ def main(quick: bool = False, only: str | None = None) -> dict[str, dict[str, fl
             study = study_of(quick)
             found[name] = study.errors()
             print(f"{name}: error of the forecast in standard deviations {rounded(found[name])}", flush=True)
-            print(f"    {picture(name, study)}", flush=True)
+            print(f"    {picture(name, study, 1 if quick else SHOWN)}", flush=True)
             plt.close("all")
     return found
 

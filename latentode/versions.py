@@ -51,7 +51,11 @@ def show_versions() -> None:
 
 def engine_line() -> str:
     """Which engine runs, in one line: "engine: native (avx512, 2 threads)" or "engine: torch (and why)"."""
-    if library() is None:
+    try:
+        found = library()
+    except ValueError as error:  # a report of problems shows them
+        return f"engine: none ({error})"
+    if found is None:
         return f"engine: torch (no native kernels: {why_absent()})"
     import torch  # takes seconds: only once it is needed
 

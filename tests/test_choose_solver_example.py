@@ -20,7 +20,7 @@ def example():
     return runpy.run_path(str(EXAMPLE))
 
 
-def test_every_solver_and_gradient_is_drawn(example, tmp_path, monkeypatch):
+def test_every_solver_and_gradient_is_drawn(example, tmp_path, monkeypatch, capsys):
     curves, bars = [], []
     for name, seen in (("draw_curves", curves), ("draw_bars", bars)):
 
@@ -31,13 +31,14 @@ def test_every_solver_and_gradient_is_drawn(example, tmp_path, monkeypatch):
         monkeypatch.setitem(example["main"].__globals__, name, watched)
     picture = example["main"](quick=True, picture=tmp_path / "picture.png")
     assert picture.stat().st_size > 10_000
+    assert capsys.readouterr().out
     orbit, stiff = curves
     assert set(orbit) == set(SOLVERS)
     assert [solver for solver, curve in orbit.items() if not curve] == [
         "implicit_euler"
     ]  # its planet falls in
     assert set(stiff) == set(example["FOR_STIFFNESS"])
-    assert set(bars[0]) == set(GRADIENTS)
+    assert set(bars[0]) == set(bars[1]) == set(GRADIENTS)
     assert min(bars[0].values()) > 0
 
 

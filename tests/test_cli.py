@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -139,6 +141,27 @@ def test_version_and_engine(monkeypatch):
     assert result.exit_code == 0
     assert "engine: torch (no native kernels: the environment variable" in result.stdout
     assert len(result.stdout.splitlines()) == 2
+
+
+def run_as_module(capsys, monkeypatch, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of `python -m latentode ...`, in this process."""
+    monkeypatch.setattr(sys, "argv", ["__main__.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("latentode", run_name="__main__")
+    return ended.value.code or 0, capsys.readouterr().out
+
+
+def test_the_package_is_the_command(capsys, monkeypatch):
+    assert run_as_module(capsys, monkeypatch, "--version") == (0, run("--version").stdout)
+    code, text = run_as_module(capsys, monkeypatch, "demo", "--help")
+    assert code == 0
+    assert "Usage: python -m latentode demo" in text
+    assert run_as_module(capsys, monkeypatch, "demo", "--seed", "x")[0] == 2
+
+
+def test_the_package_runs_nothing_when_it_is_only_imported(capsys):
+    runpy.run_module("latentode.__main__", run_name="latentode.__main__")
+    assert capsys.readouterr().out == ""
 
 
 def test_every_data_set_has_a_demo():

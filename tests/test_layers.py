@@ -31,6 +31,7 @@ ROWS = {
     "estimators": 6,
     "model_selection": 6,
     "cli": 7,
+    "__main__": 8,
     "__init__": 8,
 }
 THIRD_PARTY = {  # who may know a library (a heavy or opinionated one)

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 import latentode
+from latentode.estimators import flow_picture
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -46,7 +47,8 @@ def test_nothing_is_left_to_fill_in():
 
 @pytest.fixture
 def short_training(monkeypatch):
-    """The examples as written, with one epoch in place of all."""
+    """The examples as written, with one epoch in place of all, and pictures of fewer points."""
+    monkeypatch.setattr(flow_picture, "GRID", 24)
     for estimator in (
         latentode.LatentODERegressor,
         latentode.LatentODEClassifier,

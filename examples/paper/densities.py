@@ -121,11 +121,11 @@ def main(
         print("    parameters:", *(f"{kind} {count}" for kind, count in sizes.items()), sep="   ")
         if data.train.shape[1] == 2:
             path = Path(folder) / f"flow_{name.replace(' ', '_').lower()}.png"
-            axes = fitted["continuous flow"].plot_flow(data.test[:500])
+            axes = fitted["continuous flow"].plot_flow(data.test[:500], times=2 if quick else 5)
             axes[0].figure.savefig(path, dpi=150)
             print(f"    picture: {path}")
     if quick:
-        equal_parameters(quick)
+        equal_parameters(quick, SIZES[:1])
     table = pd.DataFrame(rows).T
     print(f"\nheld-out log density in nats, seed {seed}\n{table.round(3).to_string()}")
     return table

@@ -43,6 +43,7 @@ from latentode.estimators.target_likelihoods import (
 from latentode.estimators.training_data import Roles, Scales, TrainingData, prepare, prepare_more
 from latentode.exceptions import DataError, warn_user
 from latentode.models.latent_ode import FARTHEST, MAX_STEPS, LatentODE, LossOptions, SolveOptions
+from latentode.nn.initialisation import single_precision
 from latentode.nn.likelihoods import LIKELIHOODS
 from latentode.seeding import numpy_generator, torch_generator
 from latentode.series import SeriesLoader, SeriesTable, TableForm, TableLayout, open_table
@@ -157,8 +158,9 @@ class SeriesEstimator(PersistenceMixin, BaseEstimator):
             arrays=arrays,
         )
         generator = torch_generator(rng)
-        model = learned.blueprint.build(generator)
-        trained = around(model, generator)
+        with single_precision():
+            model = learned.blueprint.build(generator)
+            trained = around(model, generator)
         history = self._train(learned, model, trained, data, rng, checkpoint=checkpoint)
         if calibrated and data.held_out is not None:
             learned = _calibrated(learned, model.eval(), data.held_out)

@@ -20,6 +20,7 @@ from latentode.estimators.saved_training import HISTORY, SavedTraining
 from latentode.estimators.saved_weights import check_weights, load_weights, own_modules, stored_weights
 from latentode.estimators.training_data import NOBODY, Roles
 from latentode.models.latent_ode import LatentODE
+from latentode.nn.initialisation import single_precision
 from latentode.storage import Stored
 
 if TYPE_CHECKING:
@@ -148,11 +149,12 @@ class PersistenceMixin:
         blueprint = blueprint.with_own({name: own[name] for name in _none_of(blueprint)})
         learned, generator = replace(saved.learned, blueprint=blueprint), torch.Generator()
         weights = {name: value for name, value in tensors.items() if not name.startswith(HISTORY)}
-        with torch.device("meta"):  # the shapes, without memory: the file may claim any
+        with single_precision(), torch.device("meta"):  # the shapes, without memory: the file may claim any
             expected = self._module_around(blueprint.build(generator), learned, saved.readout)
         check_weights(expected, weights, list(own))
-        model = blueprint.build(generator)
-        module = self._module_around(model, learned, saved.readout)
+        with single_precision():
+            model = blueprint.build(generator)
+            module = self._module_around(model, learned, saved.readout)
         load_weights(module, weights)
         module.to(device).eval()
         self._adopt(learned, model)  # type: ignore[attr-defined]

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from latentode.exceptions import SolverError
+from latentode.gradients.held_tensors import HeldTensors
 from latentode.gradients.problem import Problem, refuse_second_derivatives
 from latentode.solvers.integration import AcceptedSteps, Integration, Pace
 from latentode.solvers.method import Field, Method, StepResult
@@ -114,7 +115,7 @@ class _ContinuousAdjoint(torch.autograd.Function):
         run = problem.integrate(y0, t0, t_eval, keep_steps=False)
         y = run.at(t0, t_eval)
         box.append(replace(run, coefficients=y0.new_empty(0), marks=[]))
-        ctx.backwards = backwards
+        ctx.backwards, ctx.held = backwards, HeldTensors(problem.field)
         ctx.save_for_backward(y, y0, t0, t_eval, *params)  # params: so that torch notices a change in place
         return y
 
@@ -122,18 +123,21 @@ class _ContinuousAdjoint(torch.autograd.Function):
     def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivatives("the continuous adjoint")
         y, y0, t0, t_eval, *_ = ctx.saved_tensors
-        way_back = _WayBack(ctx.backwards, y, t0, t_eval, of_y)
-        for column in reversed(range(t_eval.shape[1])):
-            way_back.through(column)
-        times = way_back.of_times(y0) if any(ctx.needs_input_grad[4:6]) else (None, None)
+        way_back = _WayBack(ctx.backwards, ctx.held, y, t0, t_eval, of_y)
+        with ctx.held.put_back():
+            for column in reversed(range(t_eval.shape[1])):
+                way_back.through(column)
+            times = way_back.of_times(y0) if any(ctx.needs_input_grad[4:6]) else (None, None)
         return None, None, None, way_back.a * way_back.scale[:, None], *times, *way_back.of_params
 
 
 class _WayBack:
     """The adjoint a (N, D) of every series, in units of `scale` (N,), and the gradients that it leaves behind."""
 
-    def __init__(self, problem: Problem, y: Tensor, t0: Tensor, t_eval: Tensor, of_y: Tensor) -> None:
-        self.problem, self.y, self.t0, self.t_eval = problem, y, t0, t_eval
+    def __init__(
+        self, problem: Problem, held: HeldTensors, y: Tensor, t0: Tensor, t_eval: Tensor, of_y: Tensor
+    ) -> None:
+        self.problem, self.held, self.y, self.t0, self.t_eval = problem, held, y, t0, t_eval
         self.answered = ~torch.isnan(t_eval) & torch.isfinite(y).all(dim=2)
         self.of_y = of_y.masked_fill(~self.answered[..., None], 0.0)
         self.scale = self.of_y.abs().flatten(1).amax(dim=1) if of_y.numel() else of_y.new_zeros(len(of_y))
@@ -202,7 +206,9 @@ class _WayBack:
         self.problem.count(rows, len(nodes))
         with torch.enable_grad():
             slope = self.problem.field(t.flatten(), y)
-        self._add(_pull_back(slope, weight[:, None] * a, self.problem.params))
+        found = _pull_back(slope, weight[:, None] * a, self.problem.params)
+        self.held.check([slope], self.problem.params, found)
+        self._add(found)
 
     def _add(self, found: Sequence[Tensor | None]) -> None:
         for i, gradient in enumerate(found):

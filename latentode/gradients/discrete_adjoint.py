@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentode.gradients.held_tensors import HeldTensors
 from latentode.gradients.problem import Problem, refuse_second_derivatives
 from latentode.gradients.replay import last_column, last_query_time, moving_pieces, step_size
 from latentode.solvers.integration import AcceptedSteps, Integration, Marks
@@ -53,6 +54,7 @@ class _DiscreteAdjoint(torch.autograd.Function):
         run = problem.integrate(y0, t0, t_eval, keep_steps=True)
         box.append(run)
         ctx.problem, ctx.steps, ctx.started = problem, run.steps, run.started
+        ctx.held = HeldTensors(problem.field)
         ctx.save_for_backward(y0, t0, t_eval, *params)  # params: so that torch notices a change in place
         return run.coefficients
 
@@ -60,13 +62,14 @@ class _DiscreteAdjoint(torch.autograd.Function):
     def backward(ctx: Any, of_coefficients: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivatives("the discrete adjoint")
         y0, t0, t_eval, *_ = ctx.saved_tensors
-        sweep = Sweep(ctx.problem, y0, t0, t_eval, wants_times=any(ctx.needs_input_grad[3:5]))
+        sweep = Sweep(ctx.problem, ctx.held, y0, t0, t_eval, wants_times=any(ctx.needs_input_grad[3:5]))
         of_pieces = of_coefficients.transpose(0, 1)  # (1 + degree, S, D)
         end = of_pieces.shape[1] - 1
-        for steps in reversed(ctx.steps):
-            of_piece, end = cotangents_of(steps, of_pieces, end)
-            sweep.through(steps, of_piece)
-        sweep.through_start(ctx.started, of_pieces[:, :end])
+        with ctx.held.put_back():
+            for steps in reversed(ctx.steps):
+                of_piece, end = cotangents_of(steps, of_pieces, end)
+                sweep.through(steps, of_piece)
+            sweep.through_start(ctx.started, of_pieces[:, :end])
         times = (sweep.of_t0, sweep.of_t_eval) if sweep.wants_times else (None, None)
         return None, None, sweep.of_y, *times, *sweep.of_params
 
@@ -88,8 +91,17 @@ def cotangents_of(marks: Marks, of_pieces: Tensor, end: int) -> tuple[Tensor, in
 class Sweep:
     """The cotangents, carried backwards through the steps."""
 
-    def __init__(self, problem: Problem, y0: Tensor, t0: Tensor, t_eval: Tensor, wants_times: bool) -> None:
-        self.problem = problem
+    def __init__(
+        self,
+        problem: Problem,
+        held: HeldTensors,
+        y0: Tensor,
+        t0: Tensor,
+        t_eval: Tensor,
+        *,
+        wants_times: bool,
+    ) -> None:
+        self.problem, self.held = problem, held
         self.y0, self.t0, self.t_eval = y0.detach(), t0.detach(), t_eval.detach()
         self.t_last = last_query_time(self.t_eval)
         self.wants_times = wants_times
@@ -172,6 +184,7 @@ class Sweep:
                     allow_unused=True,
                 )
             )
+            self.held.check([out for out, _ in pairs], [*wanted, *self.problem.params], found[len(wanted) :])
         for i, gradient in enumerate(found[len(wanted) :]):
             have = self.of_params[i]
             # not in place: autograd may hand out one tensor for two parameters

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from latentode.exceptions import SolverError
 from latentode.gradients.discrete_adjoint import Sweep, cotangents_of
+from latentode.gradients.held_tensors import HeldTensors
 from latentode.gradients.problem import Problem, refuse_second_derivatives
 from latentode.gradients.replay import moving_pieces
 from latentode.solvers.explicit_rk import ExplicitRK
@@ -141,6 +142,7 @@ class _Reversing(torch.autograd.Function):
         run = problem.integrate(y0, t0, t_eval, keep_steps=False, observe=trail.observe)
         box.append(run)
         ctx.problem, ctx.trail, ctx.started = problem, trail, run.started
+        ctx.held = HeldTensors(problem.field)
         ctx.save_for_backward(y0, t0, t_eval, *params)  # params: so that torch notices a change in place
         return run.coefficients
 
@@ -150,18 +152,19 @@ class _Reversing(torch.autograd.Function):
         y0, t0, t_eval, *_ = ctx.saved_tensors
         problem, trail = ctx.problem, ctx.trail
         kind = _CoupledSweep if isinstance(problem.method, Reversible) else _ReplayingSweep
-        sweep = kind(problem, y0, t0, t_eval, wants_times=any(ctx.needs_input_grad[3:5]))
+        sweep = kind(problem, ctx.held, y0, t0, t_eval, wants_times=any(ctx.needs_input_grad[3:5]))
         of_pieces = of_coefficients.transpose(0, 1)  # (1 + degree, S, D)
         y, carry = trail.y.clone(), trail.carry.clone()
         largest = torch.maximum(_size(y0), _size(y))
         end = of_pieces.shape[1] - 1
-        for mark in trail.backwards():
-            of_piece, end = cotangents_of(mark, of_pieces, end)
-            sweep.back_through(mark, y, carry, of_piece)
-            size = _size(y.index_select(0, mark.rows))
-            largest.index_copy_(0, mark.rows, torch.maximum(largest.index_select(0, mark.rows), size))
-        _check_return(sweep, y, carry, y0, largest)
-        sweep.through_start(ctx.started, of_pieces[:, :end])
+        with ctx.held.put_back():
+            for mark in trail.backwards():
+                of_piece, end = cotangents_of(mark, of_pieces, end)
+                sweep.back_through(mark, y, carry, of_piece)
+                size = _size(y.index_select(0, mark.rows))
+                largest.index_copy_(0, mark.rows, torch.maximum(largest.index_select(0, mark.rows), size))
+            _check_return(sweep, y, carry, y0, largest)
+            sweep.through_start(ctx.started, of_pieces[:, :end])
         times = (sweep.of_t0, sweep.of_t_eval) if sweep.wants_times else (None, None)
         return None, None, sweep.of_y, *times, *sweep.of_params
 

@@ -9,12 +9,16 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from latentode.checks import did_you_mean
+from latentode.native.shared_object import missing_bytes
+
 ABI_VERSION = 2  # of the entry points, as `latentode_abi_version()` in dispatch.cpp says it
 FILE = Path(__file__).with_name(f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}")
 REPAIR = (
     "install a C++17 compiler (GCC or Clang), then install latentode again from its source with pip's options "
     "--force-reinstall --no-deps --no-cache-dir"
 )
+CHOICES = ("auto", "torch")  # of the environment variable LATENTODE_ENGINE, where it is set
 SWITCHED_OFF = "the environment variable LATENTODE_ENGINE=torch turns them off: unset it to use them"
 
 
@@ -24,21 +28,26 @@ class _Loaded(NamedTuple):
 
 
 def library() -> ctypes.CDLL | None:
-    """The loaded library, or None where the torch engine has to serve; never raises.
+    """The loaded library, or None where the torch engine has to serve.
 
     It is looked for once per process; the environment variable `LATENTODE_ENGINE=torch`, which hides it, counts at each
-    call.
+    call ("auto", or nothing, does not hide it).
 
     Returns
     -------
     CDLL or None
         Functions called on it release Python's lock.
+
+    Raises
+    ------
+    ValueError
+        If `LATENTODE_ENGINE` has another value, and for nothing else.
     """
     return None if _switched_off() else _loaded().library
 
 
 def why_absent() -> str | None:
-    """Why `library()` is None, and the repair; None where it is there."""
+    """Why `library()` is None, and the repair; None where it is there; raises as it does."""
     return SWITCHED_OFF if _switched_off() else _loaded().why_absent
 
 
@@ -63,7 +72,24 @@ def instruction_set() -> str:
 
 
 def _switched_off() -> bool:
-    return os.environ.get("LATENTODE_ENGINE", "").strip().lower() == "torch"
+    given = os.environ.get("LATENTODE_ENGINE")
+    if not given:
+        return False
+    choice = given.strip().lower()
+    if choice and choice not in CHOICES:
+        raise ValueError(_unknown(given, choice))
+    return choice == "torch"
+
+
+def _unknown(given: str, choice: str) -> str:
+    if choice == "native":
+        repair = "it can only hide the kernels; to insist on them, solve with engine='native'"
+    else:
+        repair = "set it so, or unset it"
+    return (
+        f"the environment variable LATENTODE_ENGINE must be 'torch', which hides the native kernels, or 'auto'; got "
+        f"{given!r}{did_you_mean(choice, CHOICES)}: {repair}"
+    )
 
 
 @cache
@@ -76,6 +102,8 @@ def _load(file: Path) -> _Loaded:
         built = "latentode was installed without a C++ compiler, or with LATENTODE_NATIVE=0"
         return _Loaded(None, f"{file.name} was not built ({built}): {REPAIR}")
     try:
+        if missing_bytes(file):
+            return _Loaded(None, f"{file} is cut off, as by a full disk or a broken copy: {REPAIR}")
         found = ctypes.CDLL(str(file))
         version = found.latentode_abi_version()
     except (OSError, AttributeError) as error:

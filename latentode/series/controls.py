@@ -132,16 +132,20 @@ class ControlPaths:
         if not len(self.turns):  # controls that never change
             return torch.full_like(times, torch.inf, dtype=torch.float64)
         first, last, shift = self.bounds[series].unbind(1)
-        at = times.double().maximum(first).minimum(last) + shift
-        if len(self.turns) == 0:  # constant everywhere
-            return torch.full_like(at, torch.inf)
+        times = times.double()
+        inside = times.maximum(first).minimum(last)
+        at = inside + shift
         close = CLOSE * (1 + times.abs())
         forwards = direction > 0
-        beyond = torch.searchsorted(self.turns, torch.where(forwards, at + close, at - close), right=True)
+        outside = torch.where(forwards, inside - times, times - inside).clamp(
+            min=0.0
+        )  # of the path, on the way to it
+        past = torch.where(outside > close, -close, close)  # from outside, its first knot may be the turn
+        beyond = torch.searchsorted(self.turns, torch.where(forwards, at + past, at - past), right=True)
         none_left = beyond >= len(self.turns)
         after = self.turns[beyond.clamp(max=len(self.turns) - 1)].masked_fill(none_left, torch.inf)
         before = self.turns[(beyond - 1).clamp(min=0)].masked_fill(beyond == 0, -torch.inf)
-        distance = torch.where(forwards, after - at, at - before)
+        distance = outside + torch.where(forwards, after - at, at - before)
         if self.interpolation == "linear":
             return distance
         return torch.where(distance > 3 * close, distance - 2 * close, distance + 2 * close)

@@ -227,9 +227,13 @@ def with_gaps(batch: SeriesBatch, share: float, generator: torch.Generator) -> S
     n_series, _, n_targets = batch.values.shape
     if share == 0 or n_targets == 1:
         return batch
-    chosen, part = torch.rand((2, n_series), generator=generator, device=generator.device)
+    dtype, device = (
+        torch.float32,
+        generator.device,
+    )  # not the caller's default, so that a seed means the same gaps
+    chosen, part = torch.rand((2, n_series), generator=generator, dtype=dtype, device=device)
     hidden = torch.where(chosen < share, MOST_HIDDEN * part, 0.0)[:, None, None]
-    drawn = torch.rand(batch.mask.shape, generator=generator, device=generator.device)
+    drawn = torch.rand(batch.mask.shape, generator=generator, dtype=dtype, device=device)
     mask = batch.mask & (drawn >= hidden).to(batch.mask.device)
     errors = None if batch.errors is None else torch.where(mask, batch.errors, 0.0)
     return replace(batch, mask=mask, values=torch.where(mask, batch.values, 0.0), errors=errors)

@@ -183,9 +183,16 @@ def test_complex_states(method, interface):
     torch.testing.assert_close(torch.view_as_real(of_z), of_x, rtol=STAGE, atol=STAGE)
 
 
-@both_ways
-@every_interface
-@pytest.mark.parametrize("method", ["kvaerno3", "kvaerno5"])
+@pytest.mark.parametrize(
+    ("method", "interface", "t"),  # each pair of two of them
+    [
+        ("kvaerno3", "odeint", UP),
+        ("kvaerno3", "odeint_adjoint", DOWN),
+        ("kvaerno5", "odeint", DOWN),
+        ("kvaerno5", "odeint_adjoint", UP),
+    ],
+    ids=["kvaerno3-up", "kvaerno3-adjoint-down", "kvaerno5-down", "kvaerno5-adjoint-up"],
+)
 def test_adaptive_implicit_methods_agree_with_an_explicit_one(method, t, interface):
     tolerance = 1e-6 if method == "kvaerno3" else 1e-8
     options = {"method": method, "rtol": tolerance, "atol": tolerance}
@@ -197,7 +204,7 @@ def test_adaptive_implicit_methods_agree_with_an_explicit_one(method, t, interfa
 
 @pytest.mark.parametrize("method", ["gl4", "radauIIA5", "trapezoid"])
 def test_an_implicit_method_on_the_way_back(method):
-    size = 0.002 if method == "trapezoid" else 0.1
+    size = 0.005 if method == "trapezoid" else 0.1
     options = {"adjoint_method": method, "adjoint_options": {"step_size": size}}
     _, gradients = gradients_of(
         ours.odeint_adjoint, Field(), states()[0], UP[[0, 3]], rtol=TOLERANCE, atol=TOLERANCE, **options

@@ -64,10 +64,20 @@ def test_single_precision_and_one_time():
     assert torch.equal(odeint(Field(torch.float32), y0, T[:1], method="scipy_solver"), y0[None])
 
 
-@both_ways
-@pytest.mark.parametrize("adjoint_method", ["scipy_solver", "dopri5", "rk4"])
-@pytest.mark.parametrize(("field", "y0"), [(Field, states()[0]), (Pair, states())], ids=["tensor", "tuple"])
-def test_the_adjoint_differentiates_it(t, adjoint_method, field, y0):
+@pytest.mark.parametrize(
+    ("adjoint_method", "kind", "down"),  # each pair of two of them
+    [
+        ("scipy_solver", "tensor", False),
+        ("scipy_solver", "tuple", True),
+        ("dopri5", "tensor", True),
+        ("dopri5", "tuple", False),
+        ("rk4", "tensor", False),
+        ("rk4", "tuple", True),
+    ],
+)
+def test_the_adjoint_differentiates_it(adjoint_method, kind, down):
+    field, y0 = (Field, states()[0]) if kind == "tensor" else (Pair, states())
+    t = T.flip(0) if down else T
     options = {"adjoint_options": {"step_size": 0.01}} if adjoint_method == "rk4" else {}
     found = values_and_gradients(
         odeint_adjoint, field(), y0, t, adjoint_method=adjoint_method, **BY_SCIPY, **options

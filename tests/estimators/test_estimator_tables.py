@@ -519,21 +519,37 @@ ALONE = {
 }
 
 
+@pytest.fixture(scope="module")
+def with_id() -> LatentODERegressor:
+    """What the same series with an id makes."""
+    return quick().fit(alone().assign(id=0))
+
+
+@pytest.fixture(scope="module")
+def of_with_id(with_id) -> Any:
+    """Its answers without the id, each computed once."""
+    df = alone().assign(id=0)[["id", "time", "x", "y"]]
+
+    @functools.cache
+    def of(method: str, asked: bool) -> pd.DataFrame:
+        times = pd.DataFrame({"id": 0, "time": TIMES}) if asked else None
+        return METHODS[method](with_id, df, times).drop(columns="id")
+
+    return of
+
+
 @pytest.mark.parametrize("form", ALONE)
 @pytest.mark.parametrize("id_col", ["id", None])
-def test_one_series_needs_no_id(form, id_col):
+def test_one_series_needs_no_id(form, id_col, with_id, of_with_id):
     of, long = ALONE[form]
     df = alone()
     model = quick(id_col=id_col).fit(of(df))
-    reference = quick().fit(df.assign(id=0))
     for method in ("predict", "sample"):
         for times in (None, TIMES, of(pd.DataFrame({"time": TIMES}))):
-            asked = pd.DataFrame({"id": 0, "time": TIMES}) if times is not None else None
-            expected = METHODS[method](reference, df.assign(id=0)[["id", "time", "x", "y"]], asked)
             answer = METHODS[method](model, of(df), times)
             assert type(answer) is type(of(df))
-            assert_same(long(answer), expected.drop(columns="id"))
-    assert model.score(of(df)) == reference.score(df.assign(id=0))
+            assert_same(long(answer), of_with_id(method, times is not None))
+    assert model.score(of(df)) == with_id.score(df.assign(id=0))
     axes = model.plot_forecast(of(df), truth=of(df))
     assert axes[0, 0].get_title(loc="left") == ""
     plt.close("all")

@@ -165,15 +165,18 @@ def events(unit: float = 1.0) -> pd.DataFrame:
     return df.assign(y=df["y"].where(rng.random(len(df)) < 0.5))
 
 
+BRIEFLY = {"max_epochs": 10, "lr": 0.05, "piece_warmup": 0, "solver": "rk4", "step_size": 0.5}
+
+
 def test_a_constant_rate_of_events_is_found_in_the_unit_of_the_table():
     for unit in (1.0, 60.0):
-        model = small(event_times="poisson", max_epochs=60, lr=0.03, piece_warmup=0).fit(events(unit))
+        model = small(event_times="poisson", **BRIEFLY).fit(events(unit))
         rate = model.predict_intensity(events(unit), [unit * 5.0])["intensity"] * unit
         assert rate.mean() == pytest.approx(2.0, rel=0.2)  # 360 gaps, so their mean is known to 5 %
 
 
 def test_each_target_may_have_a_rate_of_its_own():
-    model = small(event_times="poisson_per_target", max_epochs=60, lr=0.03, piece_warmup=0).fit(events())
+    model = small(event_times="poisson_per_target", **BRIEFLY).fit(events())
     rates = model.predict_intensity(events(), [5.0])
     assert list(rates.columns) == ["id", "time", "x_intensity", "y_intensity"]
     assert rates["y_intensity"].mean() == pytest.approx(rates["x_intensity"].mean() / 2, rel=0.3)

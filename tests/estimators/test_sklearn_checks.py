@@ -17,7 +17,7 @@ from latentode import (
 TINY = {"latent_dim": 2, "hidden_dim": 8, "random_state": 0, "verbose": 0}
 NET = {"hidden_dim": 8, "depth": 1, "solver": "rk4", "step_size": 1.0, "random_state": 0, "verbose": 0}
 ESTIMATORS = [
-    LatentODERegressor(max_epochs=2, solver="rk4", step_size=0.5, **TINY),
+    LatentODERegressor(max_epochs=1, solver="rk4", step_size=0.5, **TINY),
     LatentODEClassifier(
         max_epochs=15,
         lr=0.05,

@@ -180,13 +180,15 @@ def test_reversible_solves_with_the_method_in_its_construction():
 
 
 @pytest.mark.parametrize(
-    "solver", ["reversible_heun", Reversible(SOLVERS["rk4"])], ids=["reversible_heun", "reversible rk4"]
+    ("solver", "step_size"),  # 675 and 290 rounds in one direction; 256 are packed together
+    [("reversible_heun", 0.004), (Reversible(SOLVERS["rk4"]), 0.0093)],
+    ids=["reversible_heun", "reversible rk4"],
 )
-def test_reversible_over_many_steps(solver):
+def test_reversible_over_many_steps(solver, step_size):
     """More rounds than are packed together, and every series with its own number of them."""
     times = torch.tensor([[0.3, 3.0], [-0.5, -1.0], [0.1, math.nan]], dtype=torch.float64)
     found, truth = (
-        gradients(gradient, times=times, solver=solver, step_size=0.004)
+        gradients(gradient, times=times, solver=solver, step_size=step_size)
         for gradient in ("reversible", "backprop")
     )
     assert largest_difference(found, truth) < 1e-10

@@ -86,14 +86,14 @@ def test_the_others_keep_their_results_bit_for_bit(grad):
 def test_gradients_flow_through_both(gradient):
     """d/ds of s/r + (y0 - s/r) exp(-r t), summed over series and times."""
     field = Relaxation()
-    options = SolveOptions("dopri5", 1e-8, 1e-10, gradient=gradient, max_steps=600)
+    options = SolveOptions("dopri5", 1e-6, 1e-8, gradient=gradient, max_steps=300)
     problems = asked(STIFF)
     problems.state.requires_grad_()
     solve(field, problems, options).y[..., 0].sum().backward()
     rates = np.array([rate for _, rate in STIFF])
     falls = np.exp(-np.outer(rates, TIMES))
-    np.testing.assert_allclose(field.scale.grad, ((1 - falls) / rates[:, None]).sum(), rtol=1e-5)
-    np.testing.assert_allclose(problems.state.grad[:, 0], falls.sum(1), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(field.scale.grad, ((1 - falls) / rates[:, None]).sum(), rtol=1e-4)
+    np.testing.assert_allclose(problems.state.grad[:, 0], falls.sum(1), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("gradient", ["discrete_adjoint", "backprop", "adjoint", "reversible"])

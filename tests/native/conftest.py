@@ -9,6 +9,8 @@ from pathlib import Path
 import kernel_build
 import pytest
 
+from latentode.native.library import FILE
+
 TRIVIAL = "#include <thread>\nint main() { std::thread([] {}).join(); return 0; }\n"
 
 
@@ -26,6 +28,16 @@ def compiled(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
         return kernel_build.compiled(folder, sources, flags, shared=shared)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def package_library(request: pytest.FixtureRequest) -> Path:
+    """The library of all kernels: the one that setup.py left beside them, or where that is older one made here."""
+    sources = [*kernel_build.KERNELS.iterdir(), kernel_build.ROOT / "setup.py"]
+    if FILE.exists() and FILE.stat().st_mtime > max(source.stat().st_mtime for source in sources):
+        return FILE
+    compiled = request.getfixturevalue("compiled")
+    return compiled(kernel_build.kernel_sources(), shared=True)
 
 
 @pytest.fixture(scope="session", params=[None, *kernel_build.SANITIZERS])

@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from kernel_build import KERNELS, PLATFORM, ROOT, compiler, kernel_sources, setup_py
+from kernel_build import KERNELS, PLATFORM, ROOT, compiler, setup_py
 
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 HEADER = "inline int version() { return VERSION; }\n"
@@ -159,7 +159,7 @@ def test_sources_reach_the_source_distribution_and_not_the_wheel():
     assert not any(name.startswith("latentode.native") for name in options["package-data"])
 
 
-def test_the_kernels_of_the_package_make_a_library(compiled):
-    found = ctypes.CDLL(str(compiled(kernel_sources(), shared=True)))
+def test_the_kernels_of_the_package_make_a_library(package_library):
+    found = ctypes.CDLL(str(package_library))
     found.latentode_isa.restype = ctypes.c_char_p
     assert found.latentode_isa().decode() in {"avx512", "avx2", "portable"}

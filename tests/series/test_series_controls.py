@@ -98,3 +98,18 @@ def test_controls_that_never_change_stop_no_step(interpolation):
     for direction in (1.0, -1.0):
         distance = flat.to_next_turn(which, at, torch.full((3,), direction, dtype=torch.float64))
         assert (distance == torch.inf).all()
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "step"])
+def test_the_way_to_the_next_turn_from_outside_of_a_path(interpolation):
+    """From beyond its ends too, so that a solve that comes from there is not held to the width of a pulse."""
+    pulse = torch.tensor([0.0, 1.0, 0.0]).repeat(2)[:, None]
+    begins = torch.tensor([2.0, 50.0], dtype=torch.float64)
+    knots = (begins[:, None] + torch.tensor([0.0, 0.25, 0.5], dtype=torch.float64)).flatten()
+    paths = ControlPaths.of(knots, pulse, torch.tensor([0, 3, 6]), interpolation)
+    first = 0.0 if interpolation == "linear" else 0.25  # a path of steps begins to change at its second knot
+    series = torch.tensor([0, 0, 1, 1])
+    times = torch.tensor([-7.0, 1.0, 55.0, 51.0], dtype=torch.float64)
+    direction = torch.tensor([1.0, 1.0, -1.0, -1.0], dtype=torch.float64)
+    expected = torch.tensor([9.0 + first, 1.0 + first, 4.5, 0.5], dtype=torch.float64)
+    torch.testing.assert_close(paths.to_next_turn(series, times, direction), expected, rtol=0, atol=1e-3)

@@ -36,32 +36,47 @@ def spiral_truth(y0, elapsed):
 Y0 = double([[1.0, 0.0], [0.5, -2.0], [-1.0, 1.0]])
 
 
-@pytest.mark.parametrize(("solver", "gradient"), each_solver_and_each_gradient(PRECISE_AND_STIFF))
-@pytest.mark.parametrize(
-    "t_eval",
-    [
-        [[0.5, 1.0, 4.0], [0.6, 2.0, 2.5], [0.7, 0.8, 9.0]],
-        [[-0.5, -1.0, -4.0], [-0.6, -2.0, -2.5], [-0.7, -0.8, -6.0]],
-        [[-1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [-3.0, -2.0, -1.0]],
-        [[3.0, -1.0, 0.2], [0.5, 0.1, 7.0], [-3.0, -0.1, -9.0]],
-        [[1.0, 1.0, 1.0], [0.3, 0.3, 2.0], [2.0, 0.3, 2.0]],
-        [[0.3, nan, nan], [nan, 2.0, nan], [-1.0, nan, 1.0]],
-        [[nan, nan, nan], [1.0, 2.0, 3.0], [nan, nan, 0.3]],
-        [[0.3, 0.3, 0.3], [0.3, -1.0, 1.0], [2.0, 0.3, nan]],
-        [[0.3000001, 0.3000002, 0.2999999], [1e-9, 0.0, 9.0], [0.3, 0.3 + 1e-12, 0.3 - 1e-12]],
-    ],
-    ids=["after", "before", "both", "unsorted", "repeated", "ragged", "unasked", "at t0", "near t0"],
-)
-def test_query_times_in_every_order_on_both_sides(t_eval, solver, gradient):
+QUERY_TIMES = {
+    "after": [[0.5, 1.0, 4.0], [0.6, 2.0, 2.5], [0.7, 0.8, 9.0]],
+    "before": [[-0.5, -1.0, -4.0], [-0.6, -2.0, -2.5], [-0.7, -0.8, -6.0]],
+    "both": [[-1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [-3.0, -2.0, -1.0]],
+    "unsorted": [[3.0, -1.0, 0.2], [0.5, 0.1, 7.0], [-3.0, -0.1, -9.0]],
+    "repeated": [[1.0, 1.0, 1.0], [0.3, 0.3, 2.0], [2.0, 0.3, 2.0]],
+    "ragged": [[0.3, nan, nan], [nan, 2.0, nan], [-1.0, nan, 1.0]],
+    "unasked": [[nan, nan, nan], [1.0, 2.0, 3.0], [nan, nan, 0.3]],
+    "at t0": [[0.3, 0.3, 0.3], [0.3, -1.0, 1.0], [2.0, 0.3, nan]],
+    "near t0": [[0.3000001, 0.3000002, 0.2999999], [1e-9, 0.0, 9.0], [0.3, 0.3 + 1e-12, 0.3 - 1e-12]],
+}
+
+
+def check_answers(t_eval, solver, gradient):
     t_eval = double(t_eval)
+    y0 = Y0.repeat(len(t_eval) // len(Y0), 1)
     asked, tolerance = (TIGHTLY, TIGHT) if solver in PRECISE else ({"rtol": 1e-7, "atol": 1e-7}, 1e-5)
-    solution = solve_ivp(spiral, Y0, t_eval, t0=0.3, solver=solver, gradient=gradient, **asked)
-    expected = spiral_truth(Y0, t_eval - 0.3)
+    solution = solve_ivp(spiral, y0, t_eval, t0=0.3, solver=solver, gradient=gradient, **asked)
+    expected = spiral_truth(y0, t_eval - 0.3)
     assert torch.equal(solution.y.isnan(), t_eval.isnan()[..., None].expand(-1, -1, 2))
     torch.testing.assert_close(solution.y, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
     torch.testing.assert_close(solution.t, t_eval, rtol=0, atol=0, equal_nan=True)
     at_start = t_eval == 0.3
-    assert torch.equal(solution.y[at_start], Y0[:, None].expand(-1, 3, -1)[at_start])
+    assert torch.equal(solution.y[at_start], y0[:, None].expand(-1, 3, -1)[at_start])
+
+
+@pytest.mark.parametrize("where", QUERY_TIMES)
+def test_query_times_in_every_order_on_both_sides(where):
+    check_answers(QUERY_TIMES[where], "dopri5", "discrete_adjoint")
+
+
+@pytest.mark.parametrize(("solver", "gradient"), each_solver_and_each_gradient(PRECISE_AND_STIFF))
+def test_query_times_of_all_kinds_in_one_batch(solver, gradient):
+    check_answers([row for rows in QUERY_TIMES.values() for row in rows], solver, gradient)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_query_times_on_one_side_alone(gradient):
+    """What a batch with both sides never asks for: a solve in one direction only."""
+    for where in ("after", "before"):
+        check_answers(QUERY_TIMES[where], "tsit5", gradient)
 
 
 @every_gradient

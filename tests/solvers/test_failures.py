@@ -209,9 +209,9 @@ def test_a_broken_series_leaves_no_nan_in_the_gradients_of_the_parameters(solver
         return rate * torch.where(y < -1.0, torch.exp(y**2), 1.0) / (y + 0.75)
 
     y0 = double([[1.5], [nan], [-3.0], [-0.75]])
-    options = steps_for(solver, 0.05)
+    options = steps_for(solver, 0.1)
     if solver in IMPLICIT_TABLEAUS:
-        options["max_steps"] = 50  # enough for the first; that which runs away takes many, and dear ones
+        options["max_steps"] = 25  # enough for the first; that which runs away takes many, and dear ones
     solution = solve_ivp(
         field, y0, [0.0, 2.0], solver=solver, params=[rate], gradient=gradient, throw=False, **options
     )
@@ -227,7 +227,7 @@ def test_a_rejected_step_leaves_no_nan_in_the_gradients(solver, gradient):
     """y' = -k y^1.5, y = (y0^-0.5 + k t / 2)^-2; the first step tries a negative y, where the field is NaN."""
     k = torch.tensor(20.0, dtype=torch.float64, requires_grad=True)
     y0 = double([[1.0], [1e-6]]).requires_grad_()
-    tolerance = 1e-8 if solver in PRECISE else 1e-6
+    tolerance = 1e-8 if solver in PRECISE else 1e-6 if gradient == "adjoint" else 1e-5
     solution = solve_ivp(
         lambda t, y: -k * y * torch.sqrt(y),
         y0,
