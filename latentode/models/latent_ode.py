@@ -17,6 +17,7 @@ from latentode.models.regularisation import penalties
 from latentode.models.solve_options import FARTHEST as FARTHEST
 from latentode.models.solve_options import MAX_STEPS as MAX_STEPS
 from latentode.models.solve_options import SolveOptions
+from latentode.nn.decoders import MLPDecoder
 from latentode.nn.encoders import ENCODERS
 from latentode.nn.inputs import Inputs
 from latentode.nn.likelihoods import Likelihood
@@ -128,10 +129,12 @@ class LatentODE(nn.Module):
         self.intensity = intensity
 
     def run_on(self, engine: str) -> LatentODE:
-        """Solve and encode by this engine from now on: "auto", "torch" or "native", as in `solve_ivp`; returns self."""
+        """Encode, solve and decode by this engine from now on: "auto", "torch" or "native", as in `solve_ivp`; returns
+        self."""
         self.options = replace(self.options, engine=engine)
-        if isinstance(self.encoder, tuple(ENCODERS.values())):
-            self.encoder.engine = engine  # type: ignore[assignment]
+        for part in (self.encoder, self.decoder):
+            if isinstance(part, (*ENCODERS.values(), MLPDecoder)):
+                part.engine = engine  # type: ignore[assignment]
         return self
 
     def posterior(self, context: SeriesBatch, origin: Tensor) -> Normal:

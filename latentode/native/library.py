@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-ABI_VERSION = 1  # of the entry points, as `latentode_abi_version()` in dispatch.cpp says it
+ABI_VERSION = 2  # of the entry points, as `latentode_abi_version()` in dispatch.cpp says it
 FILE = Path(__file__).with_name(f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}")
 REPAIR = (
     "install a C++17 compiler (GCC or Clang), then install latentode again from its source with pip's options "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -76,3 +76,12 @@ class MLP(nn.Module):
             return None
         layers = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
         return tuple(layer.weight for layer in layers), tuple(layer.bias for layer in layers)
+
+
+def linear_maps(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], activation: str
+) -> Tensor:
+    """The function of an `MLP`, (..., n_in) -> (..., n_out), with these weights and biases."""
+    for weight, bias in zip(weights[:-1], biases):
+        x = ACTIVATIONS[activation](functional.linear(x, weight, bias))
+    return functional.linear(x, weights[-1], biases[-1])

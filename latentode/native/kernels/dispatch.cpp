@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "api.h"
+#include "dense_api.h"
 #include "pool.hpp"
 #include "steps.hpp"
 #include "table.hpp"
@@ -152,6 +153,12 @@ latentode_steps* new_steps(const latentode_solve& p, int64_t n_ranges) {
 
 thread_local Kept kept;
 
+struct Dense {
+    const latentode_dense* problem;
+    const TypedKernels* kernels;
+    void* memory;
+};
+
 }  // namespace
 }  // namespace latentode
 
@@ -272,5 +279,22 @@ void latentode_gru_backward(const latentode_gru* p) {
         },
         (void*)p);
     typed(p->is_double).gru_collect(p);
+}
+
+int latentode_run_dense(const latentode_dense* p) {
+    const TypedKernels& kernels = typed(p->is_double);
+    Dense dense{p, &kernels, kept.of(kernels.dense_bytes(p))};
+    if (!dense.memory) return 1;
+    kernels.dense_pack(p, dense.memory);
+    run_on_threads(
+        p->n_threads,
+        [](int thread, void* data) {
+            const auto* of = (const Dense*)data;
+            of->kernels->dense_run(of->problem, of->memory, thread);
+        },
+        &dense);
+    kernels.dense_collect(p, dense.memory);
+    kept.done();
+    return 0;
 }
 }

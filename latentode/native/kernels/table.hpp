@@ -2,6 +2,7 @@
 #pragma once
 
 #include "api.h"
+#include "dense_api.h"
 #include "gru_api.h"
 #include "steps.hpp"
 
@@ -25,6 +26,10 @@ struct TypedKernels {
     void (*gru_forward)(const latentode_gru*, int thread);
     void (*gru_backward)(const latentode_gru*, int thread);
     void (*gru_collect)(const latentode_gru*);
+    size_t (*dense_bytes)(const latentode_dense*);  // of the memory that the following work in
+    void (*dense_pack)(const latentode_dense*, void* memory);
+    void (*dense_run)(const latentode_dense*, void* memory, int thread);
+    void (*dense_collect)(const latentode_dense*, void* memory);
 };
 
 struct Kernels {
