@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -41,8 +42,10 @@ class _Problem(ctypes.Structure):
             for name in ("is_double", "n_threads", "activation", "n_layers", "backward")
         ],
         ("n_rows", ctypes.c_int64),
-        *[(name, ctypes.c_void_p) for name in ("widths", "weights", "biases", "x", "y")],
-        *[(name, ctypes.c_void_p) for name in ("d_y", "d_x", "d_weights", "d_biases")],
+        ("widths", ctypes.POINTER(ctypes.c_int64)),
+        *[(name, ctypes.POINTER(ctypes.c_void_p)) for name in ("weights", "biases")],
+        *[(name, ctypes.c_void_p) for name in ("x", "y", "d_y", "d_x")],
+        *[(name, ctypes.POINTER(ctypes.c_void_p)) for name in ("d_weights", "d_biases")],
     ]
 
 
@@ -60,7 +63,7 @@ def dense_forward(x: Tensor, layers: Layers) -> Tensor:
     Tensor (R, n_out)
     """
     y = x.new_empty(len(x), len(layers.weights[-1]))
-    _run(x, layers, y=y)
+    _run(x, layers, y)
     return y
 
 
@@ -69,39 +72,40 @@ def dense_backward(d_y: Tensor, x: Tensor, layers: Layers, *, of_x: bool, of_lay
     d_x = torch.empty_like(x, memory_format=torch.contiguous_format) if of_x else None
     d_weights = [torch.empty_like(x) for x in layers.weights] if of_layers else None
     d_biases = [None if x is None else torch.empty_like(x) for x in layers.biases] if of_layers else None
-    d_y = d_y.resolve_neg().contiguous()
-    _run(x, layers, backward=True, d_y=d_y, d_x=d_x, d_weights=d_weights, d_biases=d_biases)
+    d_y = _packed(d_y.resolve_neg())
+    _run(x, layers, None, d_y, d_x, d_weights, d_biases)
     return DenseGradients(d_x, d_weights, d_biases)
 
 
 def _run(
     x: Tensor,
     layers: Layers,
-    *,
-    backward: bool = False,
+    y: Tensor | None = None,
+    d_y: Tensor | None = None,
+    d_x: Tensor | None = None,
     d_weights: Sequence[Tensor] | None = None,
     d_biases: Sequence[Tensor | None] | None = None,
-    **results: Tensor | None,
 ) -> None:
-    x = x.detach().contiguous()
-    weights = [weight.detach().contiguous() for weight in layers.weights]
-    biases = [None if bias is None else bias.detach().contiguous() for bias in layers.biases]
-    widths = (ctypes.c_int64 * (len(weights) + 1))(x.shape[1], *map(len, weights))
-    tables = [_places(tensors) for tensors in (weights, biases, d_weights, d_biases)]
+    x = _packed(x)
+    weights = [_packed(weight) for weight in layers.weights]
+    biases = [None if bias is None else _packed(bias) for bias in layers.biases]
+    widths = [x.shape[1], *map(len, weights)]
     problem = _Problem(
         x.dtype == torch.float64,
-        _n_threads(x, weights),
+        _n_threads(len(x), widths),
         ACTIVATIONS[layers.activation],
         len(weights),
-        backward,
+        y is None,
         len(x),
-        ctypes.addressof(widths),
-        _address(tables[0]),
-        _address(tables[1]),
-        x.data_ptr(),
-        d_weights=_address(tables[2]),
-        d_biases=_address(tables[3]),
-        **{name: tensor.data_ptr() for name, tensor in results.items() if tensor is not None},
+        (ctypes.c_int64 * len(widths))(*widths),
+        _places(weights),
+        _places(biases),
+        _place(x),
+        _place(y),
+        _place(d_y),
+        _place(d_x),
+        None if d_weights is None else _places(d_weights),
+        None if d_biases is None else _places(d_biases),
     )
     found = library()
     assert found is not None, "asked for native kernels that are not there"
@@ -109,18 +113,20 @@ def _run(
         raise MemoryError("the native kernels found no memory for a perceptron")
 
 
-def _places(tensors: Sequence[Tensor | None] | None) -> Any:
-    """An array of pointers, or None."""
-    if tensors is None:
-        return None
-    return (ctypes.c_void_p * len(tensors))(*[None if x is None else x.data_ptr() for x in tensors])
+def _packed(x: Tensor) -> Tensor:
+    return x if x.is_contiguous() else x.detach().contiguous()
 
 
-def _address(array: Any) -> int | None:
-    return None if array is None else ctypes.addressof(array)
+def _place(x: Tensor | None) -> int | None:
+    return None if x is None else x.data_ptr()
 
 
-def _n_threads(x: Tensor, weights: Sequence[Tensor]) -> int:
+def _places(tensors: Sequence[Tensor | None]) -> Any:
+    """An array of pointers."""
+    return (ctypes.c_void_p * len(tensors))(*map(_place, tensors))
+
+
+def _n_threads(n_rows: int, widths: Sequence[int]) -> int:
     """As torch has them, but not for little work; by the problem alone, since sums of gradients depend on it."""
-    products = len(x) * sum(weight.numel() for weight in weights)
+    products = n_rows * sum(n_in * n_out for n_in, n_out in pairwise(widths))
     return max(1, min(torch.get_num_threads(), products // PRODUCTS_PER_THREAD, MAX_THREADS))

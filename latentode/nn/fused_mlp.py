@@ -53,21 +53,31 @@ def _known_layers(mlp: MLP, x: Tensor) -> Layers | None:
     if library() is None or type(mlp) is not MLP or is_changed(mlp):
         return None
     found = mlp.plain_layers()
-    if found is None or len(found[0]) > MAX_LAYERS:
+    if found is None or not _fit(*found, x) or why_only_torch((x, *found[0], *_there(found[1]))):
         return None
-    weights, biases = found
-    tensors = [x, *weights, *(bias for bias in biases if bias is not None)]
-    widths = [weights[0].shape[1], *map(len, weights)]
-    if (
-        x.dtype not in (torch.float32, torch.float64)
-        or any(tensor.dtype != x.dtype for tensor in tensors)
-        or x.ndim < 2
-        or x.shape[-1] != widths[0]
-        or not 0 < min(widths) <= max(widths) <= WIDEST_FASTER
-        or why_only_torch(tensors)
-    ):
-        return None
-    return Layers(weights, biases, mlp.activation)
+    return Layers(*found, mlp.activation)
+
+
+def _there(biases: Sequence[Tensor | None]) -> list[Tensor]:
+    return [bias for bias in biases if bias is not None]
+
+
+def _fit(weights: Sequence[Tensor], biases: Sequence[Tensor | None], x: Tensor) -> bool:
+    """Whether all is of one kind, of sizes that belong together, and no wider than the kernels are good for."""
+    dtype, *before, width = x.dtype, *x.shape
+    if dtype not in _DTYPES or not before or len(weights) > MAX_LAYERS:
+        return False
+    for weight, bias in zip(weights, biases):
+        n_out, n_in = weight.shape
+        if n_in != width or not 0 < n_in <= WIDEST_FASTER or weight.dtype != dtype:
+            return False
+        if bias is not None and (bias.dtype != dtype or bias.shape != (n_out,)):
+            return False
+        width = n_out
+    return 0 < width <= WIDEST_FASTER
+
+
+_DTYPES = (torch.float32, torch.float64)
 
 
 class _FusedPerceptron(torch.autograd.Function):
@@ -100,7 +110,8 @@ def _layers(tensors: Sequence[Any], activation: str) -> Layers:
 
 def _with_graph(layers: Layers, x: Tensor, wanted: Sequence[bool], d_y: Tensor) -> list[Tensor | None]:
     """The gradients as part of a graph, through torch's own way to the answers."""
-    inputs = [tensor for tensor, wants in zip((x, *layers.weights, *layers.biases), wanted) if wants]
+    given = (x, *layers.weights, *layers.biases)
+    inputs = [tensor for tensor, wants in zip(given, wanted) if wants and tensor is not None]
     with torch.enable_grad():
         y = linear_maps(x, layers.weights, layers.biases, layers.activation)
     found = iter(torch.autograd.grad(y, inputs, d_y, create_graph=torch.is_grad_enabled()))
