@@ -69,9 +69,9 @@ def dense_forward(x: Tensor, layers: Layers) -> Tensor:
 
 def dense_backward(d_y: Tensor, x: Tensor, layers: Layers, *, of_x: bool, of_layers: bool) -> DenseGradients:
     """Gradients from the cotangent (R, n_out) of the answers."""
-    d_x = torch.empty_like(x, memory_format=torch.contiguous_format) if of_x else None
-    d_weights = [torch.empty_like(x) for x in layers.weights] if of_layers else None
-    d_biases = [None if x is None else torch.empty_like(x) for x in layers.biases] if of_layers else None
+    d_x = x.new_empty(x.shape) if of_x else None  # contiguous, whatever x is
+    d_weights = [x.new_empty(x.shape) for x in layers.weights] if of_layers else None
+    d_biases = [None if x is None else x.new_empty(x.shape) for x in layers.biases] if of_layers else None
     d_y = _packed(d_y.resolve_neg())
     _run(x, layers, None, d_y, d_x, d_weights, d_biases)
     return DenseGradients(d_x, d_weights, d_biases)
