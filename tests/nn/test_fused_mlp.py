@@ -247,7 +247,7 @@ def test_widths_and_types_beyond_the_kernels_are_left_to_torch(calls):
 
 
 def test_other_engines_are_refused():
-    with pytest.raises(ValueError, match="unknown engine 'naive' .did you mean 'native'"):
+    with pytest.raises(ValueError, match=r"unknown engine 'naive' \(did you mean 'native'"):
         perceptron(mlp_of(), rows_of(), "naive")
 
 

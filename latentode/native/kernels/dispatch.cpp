@@ -6,6 +6,7 @@
 
 #include "api.h"
 #include "dense_api.h"
+#include "gaussian_api.h"
 #include "pool.hpp"
 #include "steps.hpp"
 #include "table.hpp"
@@ -295,6 +296,13 @@ int latentode_run_dense(const latentode_dense* p) {
         &dense);
     kernels.dense_collect(p, dense.memory);
     kept.done();
+    return 0;
+}
+
+int latentode_run_gaussian(const latentode_gaussian* p) {
+    auto* numbers = (double*)kept.of(4 * sizeof(double) * (size_t)p->n_targets);
+    if (!numbers) return 1;
+    typed(p->is_double).gaussian_run(p, numbers);
     return 0;
 }
 }
