@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from latentode.solve.only_torch import is_changed, why_only_torch
 from latentode.solvers.method import is_batched
 
 WIDEST_FASTER = 256  # width up to which the kernels beat torch's products of matrices, with gradients
+FEWEST_PRODUCTS = (
+    1_000_000  # of numbers, in all rows: below it the way to the kernels takes as long as they save
+)
 
 
 def perceptron(mlp: MLP, x: Tensor, engine: str) -> Tensor:
@@ -50,10 +54,15 @@ def perceptron(mlp: MLP, x: Tensor, engine: str) -> Tensor:
 
 def _known_layers(mlp: MLP, x: Tensor) -> Layers | None:
     """The layers, where the kernels serve for them and these rows."""
-    if library() is None or type(mlp) is not MLP or is_changed(mlp):
+    if library() is None or type(mlp) is not MLP:
         return None
     found = mlp.plain_layers()
-    if found is None or not _fit(*found, x) or why_only_torch((x, *found[0], *_there(found[1]))):
+    if (
+        found is None
+        or not _fit(*found, x)
+        or is_changed(mlp)
+        or why_only_torch((x, *found[0], *_there(found[1])))
+    ):
         return None
     return Layers(*found, mlp.activation)
 
@@ -63,18 +72,20 @@ def _there(biases: Sequence[Tensor | None]) -> list[Tensor]:
 
 
 def _fit(weights: Sequence[Tensor], biases: Sequence[Tensor | None], x: Tensor) -> bool:
-    """Whether all is of one kind, of sizes that belong together, and no wider than the kernels are good for."""
+    """Whether all is of one kind, of sizes that belong together, and of those that the kernels are good for."""
     dtype, *before, width = x.dtype, *x.shape
     if dtype not in _DTYPES or not before or len(weights) > MAX_LAYERS:
         return False
+    products = 0
     for weight, bias in zip(weights, biases):
         n_out, n_in = weight.shape
         if n_in != width or not 0 < n_in <= WIDEST_FASTER or weight.dtype != dtype:
             return False
         if bias is not None and (bias.dtype != dtype or bias.shape != (n_out,)):
             return False
+        products += n_out * n_in
         width = n_out
-    return 0 < width <= WIDEST_FASTER
+    return 0 < width <= WIDEST_FASTER and math.prod(before) * products >= FEWEST_PRODUCTS
 
 
 _DTYPES = (torch.float32, torch.float64)

@@ -35,6 +35,12 @@ SHAPES = [  # rows, n_in, n_hidden, n_out, depth
 ]
 
 
+@pytest.fixture(autouse=True)
+def few_products(monkeypatch):
+    """The kernels serve for networks of any size."""
+    monkeypatch.setattr(fused_mlp, "FEWEST_PRODUCTS", 0)
+
+
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
@@ -244,6 +250,15 @@ def test_widths_and_types_beyond_the_kernels_are_left_to_torch(calls):
     with pytest.raises(RuntimeError, match="same dtype"):
         perceptron(mlp_of(), rows_of(dtype=torch.float32), "native")
     assert not calls
+
+
+def test_little_work_is_left_to_torch(calls, monkeypatch):
+    monkeypatch.setattr(fused_mlp, "FEWEST_PRODUCTS", 7 * (3 * 5 + 5 * 2))
+    mlp = mlp_of()
+    perceptron(mlp, rows_of(6).detach(), "native")
+    assert not calls
+    perceptron(mlp, rows_of(7).detach(), "native")
+    assert len(calls) == 1
 
 
 def test_other_engines_are_refused():
