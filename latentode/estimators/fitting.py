@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, SupportsFloat
 
 import numpy as np
@@ -89,14 +89,11 @@ class Objective:
     def piece(self, batch: SeriesBatch, generator: torch.Generator, longest: float = 1.0) -> Piece:
         """Context and target of every series, as the model reads them."""
         piece = anchored(cut_pieces(batch, self.context, generator, longest=longest), self.anchor)
-        context = with_gaps(piece.context, self.gaps, generator)
-        affine = self.scaler.affine(context)
-        return replace(
-            piece,
-            context=affine.apply(context).to(self.device),
-            target=affine.apply(piece.target).to(self.device),
-            origin=piece.origin.to(self.device),
-        )
+        context, target = with_gaps(piece.context, self.gaps, generator), piece.target
+        if self.scaler.per_series:
+            affine = self.scaler.affine(context)
+            context, target = affine.apply(context), affine.apply(target)
+        return Piece(context.to(self.device), target.to(self.device), piece.origin.to(self.device))
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from latentode.models.regularisation import penalties
 from latentode.models.solve_options import FARTHEST as FARTHEST
 from latentode.models.solve_options import MAX_STEPS as MAX_STEPS
 from latentode.models.solve_options import SolveOptions
+from latentode.nn.decoders import MLPDecoder
 from latentode.nn.encoders import ENCODERS
 from latentode.nn.inputs import Inputs
-from latentode.nn.likelihoods import Likelihood
+from latentode.nn.likelihoods import GaussianLikelihood, Likelihood
 from latentode.nn.normal import Normal
 from latentode.nn.point_process import Intensity, poisson_log_lik
 from latentode.series.batch import SeriesBatch
@@ -128,10 +129,12 @@ class LatentODE(nn.Module):
         self.intensity = intensity
 
     def run_on(self, engine: str) -> LatentODE:
-        """Solve and encode by this engine from now on: "auto", "torch" or "native", as in `solve_ivp`; returns self."""
+        """Encode, solve, decode and score by this engine from now on: "auto", "torch" or "native", as in `solve_ivp`;
+        returns self."""
         self.options = replace(self.options, engine=engine)
-        if isinstance(self.encoder, tuple(ENCODERS.values())):
-            self.encoder.engine = engine  # type: ignore[assignment]
+        for part in self.modules():
+            if isinstance(part, (*ENCODERS.values(), MLPDecoder, GaussianLikelihood)):
+                part.engine = engine  # type: ignore[assignment]
         return self
 
     def posterior(self, context: SeriesBatch, origin: Tensor) -> Normal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from latentode.nn.fused_mlp import perceptron
 from latentode.nn.mlp import MLP
 
 
@@ -25,7 +26,14 @@ class MLPDecoder(nn.Module):
         A name of `latentode.nn.mlp.ACTIVATIONS`.
     generator : torch.Generator, optional
         Source of the first weights; None takes fresh entropy.
+
+    Attributes
+    ----------
+    engine : {"auto", "torch", "native"}, default "auto"
+        What evaluates it, with equal results: "torch", or else the native kernels wherever they can and are faster.
     """
+
+    engine: str = "auto"
 
     def __init__(
         self,
@@ -42,4 +50,4 @@ class MLPDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Parameters (K, N, T, n_out) for states z (K, N, T, L)."""
-        return self.mlp(z)
+        return perceptron(self.mlp, z, self.engine)

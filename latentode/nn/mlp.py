@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -70,12 +70,20 @@ class MLP(nn.Module):
 
     def plain_layers(self) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]] | None:
         """Weights and biases of the linear maps; None where a layer is something else, as a parametrised one."""
-        if "forward" in vars(self):
+        layers = list(vars(self.layers)["_modules"].values())  # by attributes it takes many times as long
+        if "forward" in vars(self) or any("forward" in vars(layer) for layer in layers):
             return None
-        weights, biases = [], []
-        for layer in self.layers:
-            if type(layer) is not nn.Linear or "forward" in vars(layer):
-                return None
-            weights.append(layer.weight)
-            biases.append(layer.bias)
-        return tuple(weights), tuple(biases)
+        own = [layer._parameters for layer in layers if type(layer) is nn.Linear]
+        weights = tuple(weight for x in own if (weight := x.get("weight")) is not None)
+        if len(weights) < len(layers):
+            return None
+        return weights, tuple(x["bias"] for x in own)
+
+
+def linear_maps(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], activation: str
+) -> Tensor:
+    """The function of an `MLP`, (..., n_in) -> (..., n_out), with these weights and biases."""
+    for weight, bias in zip(weights[:-1], biases):
+        x = ACTIVATIONS[activation](functional.linear(x, weight, bias))
+    return functional.linear(x, weights[-1], biases[-1])

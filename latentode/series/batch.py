@@ -78,12 +78,9 @@ class SeriesBatch:
         n_times = self.times.shape[1]
         if int(self.lengths.min()) < 1 or int(self.lengths.max()) > n_times:
             return f"lengths must lie between 1 and T = {n_times}"
-        if not bool(torch.isfinite(self.times).all()):
-            return "times must be finite"
-        if not bool((self.times[:, 1:] >= self.times[:, :-1]).all()):
-            return "times must not decrease within a series (padding repeats the last time)"
-        if not bool(torch.isfinite(self.values).all()):
-            return "values must be finite (0 where unobserved)"
+        problem = _problem_of_rows(self.times, self.times[:, 1:] >= self.times[:, :-1], self.values)
+        if problem:
+            return problem
         if bool((self.mask & self.padding[..., None]).any()):
             return "mask must be False in the padding"
         return None
@@ -111,22 +108,20 @@ class SeriesBatch:
         longest = int(self.lengths[index].max())
         rows = {name: part[index, :longest] for name, part in self._present(PER_ROW)}
         series = {name: part[index] for name, part in self._present(PER_SERIES)}
-        return self._with(**rows, **series, paths=None if self.paths is None else self.paths.take(index))
+        return self.with_parts(**rows, **series, paths=None if self.paths is None else self.paths.take(index))
 
     def to(self, device: torch.device | str) -> SeriesBatch:
         """The same batch on another device."""
         moved = {name: part.to(device) for name, part in self._present((*PER_ROW, *PER_SERIES, "paths"))}
-        return self._with(**moved)
+        return self.with_parts(**moved)
 
     def since(self, origin: Tensor) -> SeriesBatch:
         """The same with times that count from the origin (N,) of each series."""
-        return self._with(times=self.times - origin[:, None])
+        return self.with_parts(times=self.times - origin[:, None])
 
-    def _with(self, **parts: Any) -> SeriesBatch:
+    def with_parts(self, **parts: Any) -> SeriesBatch:
         """The same but for these parts, which are as they should be wherever this batch is: nothing is checked."""
-        batch = object.__new__(SeriesBatch)
-        vars(batch).update(vars(self), **parts)
-        return batch
+        return _unchecked(**vars(self) | parts)
 
     def _present(self, names: tuple[str, ...]) -> list[tuple[str, Any]]:
         """The parts of these names that the batch has."""
@@ -136,22 +131,55 @@ class SeriesBatch:
     def rows(self, start: Tensor, stop: Tensor) -> SeriesBatch:
         """Rows `start:stop` (N,) of each series, at least one, padded anew."""
         lengths = stop - start
-        position = torch.arange(int(lengths.max()) if len(self) else 0, device=lengths.device)
-        valid = position < lengths[:, None]  # (N, T)
-        row = start[:, None] + position.minimum(lengths[:, None] - 1)
-        series = torch.arange(len(self), device=lengths.device)[:, None]
-        mask = self.mask[series, row] & valid[..., None]
-        values = torch.where(mask, self.values[series, row], 0.0)
-        errors = None if self.errors is None else torch.where(mask, self.errors[series, row], 0.0)
-        labels = None if self.row_labels is None else torch.where(valid, self.row_labels[series, row], -1)
-        return self._with(
-            times=self.times[series, row],
-            values=values,
+        n_series, n_times = self.times.shape
+        position = torch.arange(int(lengths.max()) if n_series else 0, device=lengths.device)
+        row = start[:, None] + position.minimum(lengths[:, None] - 1)  # (N, T)
+        series = torch.arange(0, n_series * n_times, max(n_times, 1), device=lengths.device)
+        flat = (row + series[:, None]).flatten()  # one index is found faster than two
+        picked = {
+            name: part.flatten(0, 1).index_select(0, flat).unflatten(0, row.shape)
+            for name, part in self._present(PER_ROW)
+        }
+        return self.with_parts(**picked)._cleared(position < lengths[:, None], lengths)
+
+    def head(self, lengths: Tensor) -> SeriesBatch:
+        """The first `lengths` (N,) rows of each series, of which it has at least as many, padded anew."""
+        longest = int(lengths.max()) if len(self) else 0
+        parts = {name: part[:, :longest] for name, part in self._present(PER_ROW)}
+        last = self.times.gather(1, lengths[:, None] - 1)
+        parts["times"] = parts["times"].minimum(last)  # times do not decrease
+        position = torch.arange(longest, device=lengths.device)
+        return self.with_parts(**parts)._cleared(position < lengths[:, None], lengths)
+
+    def _cleared(self, valid: Tensor, lengths: Tensor) -> SeriesBatch:
+        """The same with nothing observed where rows (N, T) are not valid."""
+        mask = self.mask & valid[..., None]
+        errors, labels = self.errors, self.row_labels
+        return self.with_parts(
+            values=torch.where(mask, self.values, 0.0),
             mask=mask,
             lengths=lengths,
-            errors=errors,
-            row_labels=labels,
+            errors=None if errors is None else torch.where(mask, errors, 0.0),
+            row_labels=None if labels is None else torch.where(valid, labels, -1),
         )
+
+
+def _unchecked(**parts: Any) -> SeriesBatch:
+    """A batch of all these parts, which are known to be as they should."""
+    batch = object.__new__(SeriesBatch)
+    vars(batch).update(parts)
+    return batch
+
+
+def _problem_of_rows(times: Tensor, later: Tensor, values: Tensor) -> str | None:
+    """What is wrong with the numbers in some rows; `later` is whether each comes after the one before."""
+    if not bool(torch.isfinite(times).all()):
+        return "times must be finite"
+    if not bool(later.all()):
+        return "times must not decrease within a series (padding repeats the last time)"
+    if not bool(torch.isfinite(values).all()):
+        return "values must be finite (0 where unobserved)"
+    return None
 
 
 class BatchSource:
@@ -163,6 +191,13 @@ class BatchSource:
         Series with at least one row each, already scaled.
     dtype : torch dtype
         Of the values; times are float64.
+
+    Raises
+    ------
+    ValueError
+        For a series without rows.
+    DataError
+        When the numbers of the table are not those of a `SeriesBatch`.
     """
 
     def __init__(self, table: SeriesTable, dtype: torch.dtype = torch.float32) -> None:
@@ -182,6 +217,16 @@ class BatchSource:
         self._errors = None
         if table.errors is not None:
             self._errors = torch.as_tensor(np.where(mask, table.errors, 0.0), dtype=dtype)
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse here, once, what no batch may hold."""
+        later = torch.ones_like(self._times, dtype=torch.bool)
+        later[1:] = self._times[1:] >= self._times[:-1]
+        later[self._starts] = True
+        problem = _problem_of_rows(self._times, later, self._values)
+        if problem:
+            raise DataError(f"invalid SeriesBatch: {problem}")
 
     def batch(self, index: ArrayLike) -> SeriesBatch:
         """The series at these positions, in that order, padded to the longest of them."""
@@ -190,11 +235,11 @@ class BatchSource:
         position = torch.arange(int(lengths.max()) if len(lengths) else 0)
         valid = (position < lengths[:, None])[..., None]  # (N, T, 1)
         row = self._starts[picked, None] + position.minimum(lengths[:, None] - 1)
-        return SeriesBatch(
-            self._times[row],
-            self._values[row] * valid,
-            self._mask[row] & valid,
-            lengths,
+        return _unchecked(
+            times=self._times[row],
+            values=self._values[row] * valid,
+            mask=self._mask[row] & valid,
+            lengths=lengths,
             errors=None if self._errors is None else self._errors[row] * valid,
             static=None if self._static is None else self._static[picked],
             paths=None if self._paths is None else self._paths.take(picked),

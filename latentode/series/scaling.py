@@ -96,7 +96,7 @@ class Affine:
         """The batch with each series brought to its own level and spread; unobserved cells stay 0."""
         values = (batch.values - self.loc[:, None]) / self.scale[:, None]
         errors = None if batch.errors is None else batch.errors / self.scale[:, None]
-        return replace(batch, values=torch.where(batch.mask, values, torch.zeros_like(values)), errors=errors)
+        return batch.with_parts(values=torch.where(batch.mask, values, 0.0), errors=errors)
 
     def invert(self, x: Tensor) -> Tensor:
         """Globally scaled values (..., N, T, D) of values in each series' own scale."""
@@ -172,6 +172,11 @@ class ValueScaler:
         """Standard deviations (..., D) in the caller's units: these have no level."""
         return np.asarray(std, dtype=np.float64) * self.scale
 
+    @property
+    def per_series(self) -> bool:
+        """Whether `affine` is ever anything but the identity."""
+        return self.kind == "series"
+
     def affine(self, context: SeriesBatch) -> Affine:
         """Level and spread of each series, from its context.
 
@@ -179,7 +184,7 @@ class ValueScaler:
         at the typical spread s0 = `within` where little is observed (n0 = `PRIOR_CELLS`). All kinds but
         "series" give the identity.
         """
-        if self.kind != "series":
+        if not self.per_series:
             n_series, _, n_targets = context.values.shape
             loc = context.values.new_zeros(n_series, n_targets)
             return Affine(loc, torch.ones_like(loc))

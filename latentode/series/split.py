@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -181,9 +181,17 @@ def cut_pieces(
     ValueError
         When `context` is none of these, or a generator is missing.
     """
-    start, cut, stop = _cut_rows(batch, context, generator, longest)
-    origin = batch.times.gather(1, start[:, None]).squeeze(1)
-    return Piece(_rows(batch, start, cut, origin), _rows(batch, start, stop, origin), origin)
+    if isinstance(context, str) and context == "all":
+        whole, origin = _from_its_first_row(batch.head(batch.lengths))
+        return Piece(whole, whole, origin)
+    if isinstance(context, str) and context == "random":
+        start, cut, stop = _random_rows(batch.lengths, generator, longest)
+        target, origin = _from_its_first_row(batch.rows(start, stop))
+        return Piece(target.head(cut - start), target, origin)
+    if isinstance(context, float) and 0 < context < 1:
+        target, origin = _from_its_first_row(batch.head(batch.lengths))
+        return Piece(target.head(_n_rows_within(batch, context)), target, origin)
+    raise ValueError(f"context must be 'all', 'random' or a number between 0 and 1, got {context!r}")
 
 
 def anchored(piece: Piece, anchor: str) -> Piece:
@@ -236,28 +244,20 @@ def with_gaps(batch: SeriesBatch, share: float, generator: torch.Generator) -> S
     drawn = torch.rand(batch.mask.shape, generator=generator, dtype=dtype, device=device)
     mask = batch.mask & (drawn >= hidden).to(batch.mask.device)
     errors = None if batch.errors is None else torch.where(mask, batch.errors, 0.0)
-    return replace(batch, mask=mask, values=torch.where(mask, batch.values, 0.0), errors=errors)
+    return batch.with_parts(mask=mask, values=torch.where(mask, batch.values, 0.0), errors=errors)
 
 
-def _cut_rows(
-    batch: SeriesBatch, context: str | float, generator: torch.Generator | None, longest: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """First row of the piece, the row behind its context, and the row behind its target, (N,) each."""
-    first = torch.zeros_like(batch.lengths)
-    if isinstance(context, str) and context == "all":
-        return first, batch.lengths, batch.lengths
-    if isinstance(context, str) and context == "random":
-        return _random_rows(batch.lengths, generator, longest)
-    if isinstance(context, float) and 0 < context < 1:
-        begin, end = batch.times[:, 0], batch.times[:, -1]  # padding repeats the last time
-        until = begin + (context + ROUNDING) * (end - begin)
-        return first, ((batch.times <= until[:, None]) & ~batch.padding).sum(dim=1), batch.lengths
-    raise ValueError(f"context must be 'all', 'random' or a number between 0 and 1, got {context!r}")
+def _n_rows_within(batch: SeriesBatch, share: float) -> Tensor:
+    """Rows of each series in the first `share` of its time, (N,)."""
+    begin, end = batch.times[:, 0], batch.times[:, -1]  # padding repeats the last time
+    until = begin + (share + ROUNDING) * (end - begin)
+    return ((batch.times <= until[:, None]) & ~batch.padding).sum(dim=1)
 
 
 def _random_rows(
     lengths: Tensor, generator: torch.Generator | None, longest: float
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """First row of a random piece, the row behind its context, and the row behind its target, (N,) each."""
     if generator is None:
         raise ValueError("context='random' needs a torch Generator to draw from, got None")
     if not 0 < longest <= 1:
@@ -275,10 +275,10 @@ def _below(limits: Tensor, generator: torch.Generator) -> Tensor:
     return (draws.to(limits.device) * limits).long().minimum(limits - 1)
 
 
-def _rows(batch: SeriesBatch, start: Tensor, stop: Tensor, origin: Tensor) -> SeriesBatch:
-    """Rows `start:stop` of each series, with times relative to `origin`."""
-    rows = batch.rows(start, stop)
-    return rows.since(origin)
+def _from_its_first_row(batch: SeriesBatch) -> tuple[SeriesBatch, Tensor]:
+    """The same series with times relative to their first rows, and these rows' times (N,)."""
+    origin = batch.times[:, 0]
+    return batch.since(origin), origin
 
 
 def _check_fraction(fraction: float) -> None:

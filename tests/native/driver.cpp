@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "api.h"
+#include "dense_api.h"
+#include "gaussian_api.h"
 
 namespace {
 
@@ -236,6 +238,67 @@ void run_case(int number, int n_threads) {
     latentode_free_steps(steps);
 }
 
+// A perceptron on rows: the answers and the cotangents of everything, then of x alone and of the layers alone.
+template <class T>
+void run_dense(Random &random, int number, int n_threads) {
+    static const int sizes[] = {0, 1, 7, 8, 63, 64, 65, 200};
+    const size_t n_rows = sizes[random.below(8)], n_layers = 1 + random.below(4);
+    std::vector<int64_t> widths;
+    for (size_t l = 0; l <= n_layers; ++l) widths.push_back(1 + random.below(40));
+    std::vector<std::vector<T>> weights, biases, d_weights, d_biases;
+    std::vector<const void *> weight_places, bias_places;
+    std::vector<void *> d_weight_places, d_bias_places;
+    for (size_t l = 0; l < n_layers; ++l) {
+        weights.push_back(random_numbers<T>(random, widths[l] * widths[l + 1], 1));
+        biases.push_back(random_numbers<T>(random, random.below(4) ? widths[l + 1] : 0, 1));
+    }
+    d_weights = weights, d_biases = biases;
+    for (size_t l = 0; l < n_layers; ++l) {
+        weight_places.push_back(weights[l].data());
+        bias_places.push_back(biases[l].empty() ? nullptr : biases[l].data());
+        d_weight_places.push_back(d_weights[l].data());
+        d_bias_places.push_back(d_biases[l].empty() ? nullptr : d_biases[l].data());
+    }
+    const std::vector<T> x = random_numbers<T>(random, n_rows * widths[0], 1);
+    std::vector<T> y(n_rows * widths[n_layers]), d_x(x.size());
+    latentode_dense p{};
+    p.is_double = sizeof(T) == 8, p.n_threads = n_threads, p.activation = random.below(5);
+    p.n_layers = static_cast<int32_t>(n_layers), p.n_rows = static_cast<int64_t>(n_rows);
+    p.widths = widths.data(), p.weights = weight_places.data(), p.biases = bias_places.data();
+    p.x = x.data(), p.y = y.data();
+    check(latentode_run_dense(&p) == 0 && all_finite(y), "finite answers of a perceptron", number);
+    const std::vector<T> d_y = random_numbers<T>(random, y.size(), 1);
+    p.backward = 1, p.d_y = d_y.data();
+    for (int wanted : {3, 1, 2}) {
+        p.d_x = wanted & 1 ? d_x.data() : nullptr;
+        p.d_weights = wanted & 2 ? d_weight_places.data() : nullptr;
+        p.d_biases = wanted & 2 ? d_bias_places.data() : nullptr;
+        check(latentode_run_dense(&p) == 0 && all_finite(d_x), "finite cotangents of rows", number);
+        for (size_t l = 0; l < n_layers; ++l)
+            check(all_finite(d_weights[l]) && all_finite(d_biases[l]), "finite cotangents of layers", number);
+    }
+}
+
+// Some cells were not observed and hold NaN.
+template <class T>
+void run_gaussian(Random &random, int number) {
+    latentode_gaussian p{};
+    p.is_double = sizeof(T) == 8;
+    p.n_samples = random.below(4), p.n_series = random.below(9), p.n_times = random.below(9), p.n_targets = 1 + random.below(5);
+    const size_t cells = static_cast<size_t>(p.n_series * p.n_times * p.n_targets), rows = static_cast<size_t>(p.n_samples * p.n_series);
+    const std::vector<T> params = random_numbers<T>(random, cells * p.n_samples, 1), d_log_lik = random_numbers<T>(random, rows, 1);
+    const std::vector<T> noise(static_cast<size_t>(p.n_targets), static_cast<T>(0.1 + random.uniform()));
+    std::vector<T> values = random_numbers<T>(random, cells, 1), log_lik(rows), d_params(params.size()), d_noise(noise.size());
+    std::vector<uint8_t> mask(cells);
+    for (size_t i = 0; i < cells; ++i)
+        if (!(mask[i] = static_cast<uint8_t>(random.below(2)))) values[i] = static_cast<T>(NOTHING);
+    p.params = params.data(), p.values = values.data(), p.mask = mask.data(), p.noise = noise.data(), p.log_lik = log_lik.data();
+    p.d_log_lik = d_log_lik.data(), p.d_params = d_params.data(), p.d_noise = d_noise.data();
+    check(latentode_run_gaussian(&p) == 0 && all_finite(log_lik), "finite log likelihoods", number);
+    p.backward = 1;
+    check(latentode_run_gaussian(&p) == 0 && all_finite(d_params) && all_finite(d_noise), "finite cotangents of cells", number);
+}
+
 void run_functions() {
     for (int n : {1, 7, 16, 33}) {
         std::vector<float> x(n, -2.5f), y(n);
@@ -253,6 +316,12 @@ void run_cases(int first, int end, int n_threads) {
     for (int number = first; number < end; ++number) {
         run_case<float>(number, n_threads);
         run_case<double>(number, n_threads);
+        Random random{static_cast<uint64_t>(number) * 40503u + 3};
+        for (int i = 0; i < 5; ++i) random.next();
+        run_dense<float>(random, number, n_threads);
+        run_dense<double>(random, number, n_threads);
+        run_gaussian<float>(random, number);
+        run_gaussian<double>(random, number);
     }
 }
 

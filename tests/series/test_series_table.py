@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -225,3 +227,30 @@ def test_batches_are_checked_when_built(name, bad, text):
     SeriesBatch(**batch_parts())
     with pytest.raises(DataError, match=text):
         SeriesBatch(**{**batch_parts(), name: bad})
+
+
+@pytest.mark.parametrize(
+    ("part", "place", "bad", "text"),
+    [
+        ("times", 2, np.nan, "times must be finite"),
+        ("times", 0, 99.0, "times must not decrease within a series"),
+        ("values", (1, 0), 1e39, "values must be finite"),  # in float32 they are not
+    ],
+)
+def test_tables_are_checked_once_for_all_their_batches(part, place, bad, text):
+    table = read(small_table())
+    BatchSource(table)
+    numbers = getattr(table, part).copy()
+    numbers[place] = bad
+    with pytest.raises(DataError, match=text), np.errstate(over="ignore"):
+        BatchSource(replace(table, **{part: numbers}))
+
+
+def test_the_head_is_the_first_rows():
+    parts = batch_parts() | {"errors": torch.ones(2, 2, 1), "row_labels": torch.tensor([[4, 5], [6, -1]])}
+    batch, lengths = SeriesBatch(**parts), torch.tensor([1, 1])
+    head, rows = batch.head(lengths), batch.rows(torch.tensor([0, 0]), lengths)
+    for name in ("times", "values", "mask", "lengths", "errors", "row_labels"):
+        assert torch.equal(getattr(head, name), getattr(rows, name)), name
+    assert head.row_labels.tolist() == [[4], [6]]
+    assert batch.head(batch.lengths).times.tolist() == [[0, 1], [2, 2]]

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "api.h"
+#include "dense_api.h"
+#include "gaussian_api.h"
 #include "legs.hpp"
 #include "pool.hpp"
 #include "steps.hpp"
@@ -221,6 +223,12 @@ bool pull_back_in_order(const latentode_solve* p, const latentode_steps* steps, 
     return true;
 }
 
+struct Dense {
+    const latentode_dense* problem;
+    const TypedKernels* kernels;
+    void* memory;
+};
+
 }  // namespace
 }  // namespace latentode
 
@@ -296,5 +304,29 @@ void latentode_gru_backward(const latentode_gru* p) {
         },
         (void*)p);
     typed(p->is_double).gru_collect(p);
+}
+
+int latentode_run_dense(const latentode_dense* p) {
+    const TypedKernels& kernels = typed(p->is_double);
+    Dense dense{p, &kernels, kept.of(kernels.dense_bytes(p))};
+    if (!dense.memory) return 1;
+    kernels.dense_pack(p, dense.memory);
+    run_on_threads(
+        p->n_threads,
+        [](int thread, void* data) {
+            const auto* of = (const Dense*)data;
+            of->kernels->dense_run(of->problem, of->memory, thread);
+        },
+        &dense);
+    kernels.dense_collect(p, dense.memory);
+    kept.done();
+    return 0;
+}
+
+int latentode_run_gaussian(const latentode_gaussian* p) {
+    auto* numbers = (double*)kept.of(4 * sizeof(double) * (size_t)p->n_targets);
+    if (!numbers) return 1;
+    typed(p->is_double).gaussian_run(p, numbers);
+    return 0;
 }
 }

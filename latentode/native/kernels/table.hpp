@@ -2,6 +2,8 @@
 #pragma once
 
 #include "api.h"
+#include "dense_api.h"
+#include "gaussian_api.h"
 #include "gru_api.h"
 #include "steps.hpp"
 
@@ -25,6 +27,11 @@ struct TypedKernels {
     void (*gru_forward)(const latentode_gru*, int thread);
     void (*gru_backward)(const latentode_gru*, int thread);
     void (*gru_collect)(const latentode_gru*);
+    size_t (*dense_bytes)(const latentode_dense*);  // of the memory that the following work in
+    void (*dense_pack)(const latentode_dense*, void* memory);
+    void (*dense_run)(const latentode_dense*, void* memory, int thread);
+    void (*dense_collect)(const latentode_dense*, void* memory);
+    void (*gaussian_run)(const latentode_gaussian*, double* numbers);  // `numbers`: four per target
 };
 
 struct Kernels {

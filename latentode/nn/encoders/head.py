@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from latentode.nn.fused_mlp import perceptron
 from latentode.nn.mlp import MLP
 from latentode.nn.normal import Normal
 
 STD_FLOOR = 1e-4  # keeps log(std) and 1/std harmless in float32
 INITIAL_STD = 0.3  # well inside the prior, so that the first samples already tell the series apart
+SHIFT = math.log(math.expm1(INITIAL_STD))  # softplus(SHIFT) = INITIAL_STD
 
 
 class PosteriorHead(nn.Module):
@@ -34,8 +36,7 @@ class PosteriorHead(nn.Module):
         super().__init__()
         self.mlp = MLP(n_in, n_in, 2 * latent_dim, generator=generator)
 
-    def forward(self, summary: Tensor) -> Normal:
-        """Posterior (N, L) from the summary (N, n_in)."""
-        mean, raw = self.mlp(summary).chunk(2, dim=-1)
-        shift = math.log(math.expm1(INITIAL_STD))  # softplus(shift) = INITIAL_STD
-        return Normal(mean, functional.softplus(raw + shift) + STD_FLOOR)
+    def forward(self, summary: Tensor, engine: str = "auto") -> Normal:
+        """Posterior (N, L) from the summary (N, n_in), by this engine."""
+        mean, raw = perceptron(self.mlp, summary, engine).chunk(2, dim=-1)
+        return Normal(mean, functional.softplus(raw + SHIFT) + STD_FLOOR)
