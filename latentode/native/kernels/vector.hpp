@@ -68,10 +68,10 @@ INLINE V at_least(V x, V bound) {
 
 // The same in one instruction, which the compiler does not find by itself.
 #if defined(__AVX512F__)
-INLINE F32 at_most(F32 x, F32 bound) { return (F32)_mm512_min_ps((__m512)bound, (__m512)x); }
-INLINE F32 at_least(F32 x, F32 bound) { return (F32)_mm512_max_ps((__m512)bound, (__m512)x); }
-INLINE F64 at_most(F64 x, F64 bound) { return (F64)_mm512_min_pd((__m512d)bound, (__m512d)x); }
-INLINE F64 at_least(F64 x, F64 bound) { return (F64)_mm512_max_pd((__m512d)bound, (__m512d)x); }
+INLINE F32 at_most(F32 x, F32 bound) { return (F32)_mm512_maskz_min_ps((__mmask16)0xffff, (__m512)bound, (__m512)x); }
+INLINE F32 at_least(F32 x, F32 bound) { return (F32)_mm512_maskz_max_ps((__mmask16)0xffff, (__m512)bound, (__m512)x); }
+INLINE F64 at_most(F64 x, F64 bound) { return (F64)_mm512_maskz_min_pd((__mmask8)0xff, (__m512d)bound, (__m512d)x); }
+INLINE F64 at_least(F64 x, F64 bound) { return (F64)_mm512_maskz_max_pd((__mmask8)0xff, (__m512d)bound, (__m512d)x); }
 #endif
 
 template <class V>
