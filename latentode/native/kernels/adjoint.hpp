@@ -34,7 +34,7 @@ struct BackScratch {
     size_t zeros;  // bytes up to here must be 0 at the beginning
     Stages<T> stages;
     Pending<T> pending;
-    T* of_polynomials;
+    Polynomials<T> of_polynomials;
 };
 
 template <class T>
@@ -49,10 +49,10 @@ static BackScratch<T> back_scratch_of(const latentode_solve& p, const Network<T>
     s.of_dense = memory.take<V>(rows * (p.method.degree + 1));
     s.of_seen = memory.take<V>(products::padded(net.n_seen()));
     s.total = memory.take<V>(rows);
-    s.zeros = memory.used;
+    s.of_polynomials = Polynomials<T>::of(p, memory);
     s.stages = stages_of(p, net, memory);
+    s.zeros = memory.used;
     s.pending = pending_of(p.method, net, memory);
-    s.of_polynomials = memory.take<T>(padded_columns<T>(p) * (p.method.degree + 1));
     return s;
 }
 
@@ -114,13 +114,12 @@ static Vector<T>* replay(const latentode_solve& p, const latentode_cotangents& c
 }
 
 // Cotangents of the polynomials of all lanes' steps into `of_dense`; those of the columns that never move go to y0.
-// `of_size`: of the sizes of steps that end at the last query time, from that of theta.
+// `of_size`: of the sizes of steps that end at the last query time, from those of the query times.
 template <class T>
 static void gather_answers(
     const latentode_solve& p, const latentode_cotangents& c, BackScratch<T>& s, const KeptStep<T>& step, double* of_size) {
     Stages<T>& stages = s.stages;
-    const int64_t dim = stages.net.dim, degree = p.method.degree, columns = columns_of(p), padded = padded_columns<T>(p);
-    clear(s.of_dense, stages.rows * (degree + 1));
+    s.of_polynomials.clear_all();
     if (c.of_t0) interpolate<T>(p.method, stages, to_vector<T>(step.h));
     for (int j = 0; j < step.n; ++j) {
         of_size[j] = 0;
@@ -128,15 +127,12 @@ static void gather_answers(
         if (step.end[j] == step.first[j]) continue;
         const Asked asked{p.times + row * p.times_stride, p.time_stride, 0, 0, p.t0[row * p.t0_stride], 0};
         const Inside inside{asked, row, step.first[j], step.end[j], step.offset[j], step.h[j]};
-        of_answers(p, c.of_y, inside, s.of_polynomials);
-        for (int64_t k = 0; k <= degree; ++k)
-            for (int64_t d = 0; d < dim; ++d) s.of_dense[k * stages.rows + d][j] = s.of_polynomials[k * padded + d];
-        for (int64_t d = dim; d < columns; ++d) ((T*)c.of_y0)[row * columns + d] += s.of_polynomials[d];
+        of_answers(p, c, inside, s.of_polynomials, j);
         if (!c.of_t0) continue;
-        polynomials_of_lane(p, row, j, stages.y, stages.dense, stages.rows, stages.polynomials);
-        const double of_h = of_query_times(p, c, inside, stages.polynomials);
+        const double of_h = of_query_times(p, c, inside, stages.polynomials, j);
         of_size[j] = step.last[j] ? of_h : 0;
     }
+    for (int64_t k = 0; k <= p.method.degree; ++k) s.of_polynomials.get(k, s.of_dense + k * stages.rows);
 }
 
 // Sum over d of a[d] b[d], into one number per lane.

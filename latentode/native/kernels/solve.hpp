@@ -150,16 +150,15 @@ static bool retire(const latentode_solve& p, const Lanes<T>& a, int j) {
 
 // Answer what lies inside the step that a lane has accepted, note it in `step` (unless that is NULL), and move on.
 template <class T>
-static void accept_step(const latentode_solve& p, Scratch<T>& s, int j, bool& dense_known, KeptStep<T>* step) {
+static void accept_step(const latentode_solve& p, Scratch<T>& s, int j, bool& interpolated, KeptStep<T>* step) {
     Lanes<T>& a = *s.lanes;
     Stages<T>& stages = s.stages;
     Inside inside{a.asked[j], a.row[j], a.next[j], a.next[j], a.asked[j].direction * a.elapsed[j], a.signed_h[j]};
     while (inside.end < inside.asked.n && inside.asked.distance(inside.end) <= a.reached[j]) ++inside.end;
     if (inside.end > inside.first) {
-        if (!dense_known) interpolate<T>(p.method, stages, to_vector<T>(a.signed_h));
-        dense_known = true;
-        polynomials_of_lane(p, a.row[j], j, stages.y, stages.dense, stages.rows, stages.polynomials);
-        answer(p, inside, stages.polynomials);
+        if (!interpolated) interpolate<T>(p.method, stages, to_vector<T>(a.signed_h));
+        interpolated = true;
+        answer(p, inside, stages.polynomials, j);
     }
     if (step) step->note(j, inside, a.t[j], a.accepted[j] == 0, a.last[j]);
     a.next[j] = inside.end;
@@ -188,7 +187,7 @@ static bool step_lanes(const latentode_solve& p, Scratch<T>& s, Range* range) {
         if (!step) return false;
         step->clear_lanes();
     }
-    bool dense_known = false, any = false, all = true;
+    bool interpolated = false, any = false, all = true;
     Mask accepted{};
     for (int j = 0; j < a.n; ++j) {
         a.attempts[j] += 1;
@@ -196,7 +195,7 @@ static bool step_lanes(const latentode_solve& p, Scratch<T>& s, Range* range) {
         all = all && a.accept[j];
         if (!a.accept[j]) continue;
         accepted[j] = -1;
-        accept_step(p, s, j, dense_known, step);
+        accept_step(p, s, j, interpolated, step);
     }
     if (step && any) keep_step(p.method, stages, step, evaluations, accepted, all, *range);
     const V* slope = stages.slopes + (p.method.stages - 1) * stages.rows;

@@ -14,9 +14,10 @@ struct Stages {
     using V = Vector<T>;
     Network<T> net;
     int64_t rows;                 // of a state or slope
-    V *y, *state, *slopes, *dense;  // at its beginning, at a stage, [stages][rows], [degree][rows]
+    V *y, *state, *slopes;        // at its beginning, at a stage, [stages][rows]
+    V* power;                     // coefficients of one power of the polynomials
     V *inputs, *evaluation;       // of the series in the lanes; where the field is evaluated that nobody asks for again
-    T* polynomials;               // of one lane
+    Polynomials<T> polynomials;
 };
 
 template <class T>
@@ -28,10 +29,10 @@ static Stages<T> stages_of(const latentode_solve& p, const Network<T>& net, Carv
     s.y = memory.take<V>(s.rows);
     s.state = memory.take<V>(s.rows);
     s.slopes = memory.take<V>(s.rows * p.method.stages);
-    s.dense = memory.take<V>(s.rows * p.method.degree);
+    s.power = memory.take<V>(s.rows);
     s.inputs = memory.take<V>(net.n_inputs);
     s.evaluation = memory.take<V>(net.evaluation_rows);
-    s.polynomials = memory.take<T>(padded_columns<T>(p) * (p.method.degree + 1));
+    s.polynomials = Polynomials<T>::of(p, memory);
     return s;
 }
 
@@ -64,16 +65,19 @@ static void take_stages(
     }
 }
 
-// The step's polynomials but for their constants, which are y.
+// The step's polynomials, from all its slopes.
 template <class T>
 static void interpolate(const latentode_method& m, const Stages<T>& s, Vector<T> h) {
-    for (int64_t k = 0; k < m.degree; ++k)
+    s.polynomials.set(0, s.y);
+    for (int64_t k = 0; k < m.degree; ++k) {
         for (int d = 0; d < s.net.dim; ++d) {
             Vector<T> total{};
             for (int64_t i = 0; i < m.stages; ++i) {
                 const T weight = (T)m.interpolant[i * m.degree + k];
                 if (weight != 0) total += s.slopes[i * s.rows + d] * weight;
             }
-            s.dense[k * s.rows + d] = h * total;
+            s.power[d] = h * total;
         }
+        s.polynomials.set(k + 1, s.power);
+    }
 }
