@@ -135,6 +135,24 @@ static void gather_answers(
     for (int64_t k = 0; k <= p.method.degree; ++k) s.of_polynomials.get(k, s.of_dense + k * stages.rows);
 }
 
+// Ask for an evaluation of the step that comes next, so that it is near by then.
+template <class T>
+INLINE void fetch_ahead(const T* evaluations, int64_t number, int64_t rows) {
+    if (!evaluations) return;
+    const T* evaluation = evaluations + number * rows;
+    for (int64_t i = 0; i < rows; ++i) __builtin_prefetch(evaluation + i, 0, 2);
+}
+
+// The same for the cotangents of the answers inside that step.
+template <class T>
+static void fetch_answers_ahead(const latentode_solve& p, const latentode_cotangents& c, const KeptStep<T>& step) {
+    const int64_t columns = columns_of(p);
+    for (int j = 0; j < step.n; ++j) {
+        const T* of_y = (const T*)c.of_y + (step.row[j] * p.n_times + step.first[j]) * columns;
+        for (int64_t i = 0; i < (step.end[j] - step.first[j]) * columns; i += 64 / (int64_t)sizeof(T)) __builtin_prefetch(of_y + i);
+    }
+}
+
 // Sum over d of a[d] b[d], into one number per lane.
 template <class T>
 INLINE Vector<T> inner(const Vector<T>* a, const Vector<T>* b, int n) {
@@ -177,6 +195,7 @@ static void through_step(const latentode_solve& p, const latentode_cotangents& c
     V of_h{}, of_t{};
     Mask took{};
     for (int j = 0; j < step.n; ++j) took[j] = step.row[j] >= 0 ? -1 : 0;
+    if (step.before) fetch_answers_ahead(p, c, *step.before);
     through_polynomials(m, s, h, c.of_t0 ? &of_h : nullptr);
     for (int d = 0; d < dim; ++d) {
         s.of_slopes[(stages - 1) * rows + d] += took ? s.of_slope[d] : V{};
@@ -184,6 +203,7 @@ static void through_step(const latentode_solve& p, const latentode_cotangents& c
     }
     for (int64_t i = stages - 1; i >= 1; --i) {
         V* of_state = s.of_seen;
+        if (step.before) fetch_ahead(step.before->evaluations, i - 1, net.evaluation_rows);
         pull_back(
             net, evaluations + (i - 1) * net.evaluation_rows, cotangents_of(s, i - 1), s.of_slopes + i * rows, of_state,
             s.gradients.speed);

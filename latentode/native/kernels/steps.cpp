@@ -10,7 +10,7 @@ namespace latentode {
 namespace {
 
 constexpr int64_t HEADER = 64, CHUNK = 1 << 18, MOST_SPARE_CHUNKS = 64;
-constexpr int64_t MOST_SPARE_BYTES = 64 << 20;  // of what can be computed again, in all solves together
+constexpr int64_t MOST_SPARE_BYTES = 16 << 20;  // of what can be computed again, in all solves together
 
 std::atomic<int64_t> spare_bytes{0};
 
