@@ -81,7 +81,7 @@ static Vector<T>* await(const latentode_cotangents& c, BackScratch<T>& s, int64_
     return pending.first;
 }
 
-// Where the cotangents of the latest evaluation that waits go.
+// Where the cotangents of one of the evaluations that came last to wait go.
 template <class T>
 INLINE Vector<T>* cotangents_of(const BackScratch<T>& s, int64_t evaluation) {
     const Pending<T>& pending = s.pending;

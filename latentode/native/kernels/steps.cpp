@@ -9,7 +9,8 @@
 namespace latentode {
 namespace {
 
-constexpr int64_t HEADER = 64, CHUNK = 1 << 18, MOST_SPARE_CHUNKS = 64;
+constexpr int64_t HEADER = 64;  // of a chunk, and what its pieces are aligned to
+constexpr int64_t CHUNK = 1 << 18, MOST_SPARE_CHUNKS = 64;
 constexpr int64_t MOST_SPARE_BYTES = 16 << 20;  // of what can be computed again, in all solves together
 
 std::atomic<int64_t> spare_bytes{0};
@@ -44,8 +45,13 @@ bool kept_for_reuse(Chunk* chunk) {
 
 Chunk* new_chunk(int64_t size) {
     Chunk* chunk = size == CHUNK ? reused() : nullptr;
-    if (!chunk) chunk = (Chunk*)aligned_alloc(HEADER, (size_t)size);
-    if (chunk) *chunk = {nullptr, HEADER, size};
+    if (!chunk) {
+        void* memory = malloc((size_t)(size + HEADER));
+        if (!memory) return nullptr;
+        chunk = (Chunk*)(((uintptr_t)memory + HEADER - 1) / HEADER * HEADER);
+        chunk->memory = memory;
+    }
+    chunk->before = nullptr, chunk->used = HEADER, chunk->size = size;
     return chunk;
 }
 
@@ -80,7 +86,7 @@ void* spare_place_in(Store& store, int64_t bytes) {
 void free_store(Store& store) {
     for (Chunk* chunk = store.last; chunk;) {
         Chunk* before = chunk->before;
-        if (!kept_for_reuse(chunk)) free(chunk);
+        if (!kept_for_reuse(chunk)) free(chunk->memory);
         chunk = before;
     }
     store.last = nullptr;

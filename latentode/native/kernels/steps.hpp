@@ -8,6 +8,7 @@ namespace latentode {
 
 // Pieces of memory, filled one behind the other in chunks that never move.
 struct Chunk {
+    void* memory;  // what malloc gave
     Chunk* before;
     int64_t used, size;
 };
