@@ -288,21 +288,30 @@ static void of_answers(
 template <class T>
 static double of_query_times(
     const latentode_solve& p, const latentode_cotangents& c, const Inside& inside, const Polynomials<T>& polynomials, int lane) {
+    typedef T Quartet __attribute__((vector_size(4 * sizeof(T))));
+    const int64_t dim = p.field.dim, degree = p.method.degree, columns = columns_of(p);
     const double per_h = 1 / inside.h;
     double of_h = 0;
-    for (int64_t q = inside.first; q < inside.end; ++q) {
-        const double exact = inside.theta(q, per_h);
-        const T theta = (T)exact, *of_y = (const T*)c.of_y + (inside.row * p.n_times + q) * columns_of(p);
-        T of_theta = 0;
-        for (int64_t d = 0; d < p.field.dim; ++d) {
-            T slope = 0;
-            for (int64_t k = p.method.degree; k >= 1; --k) slope = *polynomials.at(k, d, lane) * (T)k + slope * theta;
-            of_theta += slope * of_y[d];
+    for (int64_t d = 0; d < dim; d += 4) {
+        const int64_t here = least(dim - d, 4);
+        Quartet slopes[LATENTODE_MAX_DEGREE + 1] = {};  // coefficients of the polynomial's derivative
+        for (int64_t k = 1; k <= degree; ++k)
+            for (int64_t i = 0; i < here; ++i) slopes[k][i] = polynomials.at(k, d, lane)[i] * (T)k;
+        const T* of_y = (const T*)c.of_y + (inside.row * p.n_times + inside.first) * columns + d;
+        for (int64_t q = inside.first; q < inside.end; ++q, of_y += columns) {
+            const double exact = inside.theta(q, per_h);
+            Quartet of{}, slope{};
+            if (here == 4)
+                __builtin_memcpy(&of, of_y, sizeof of);
+            else
+                for (int64_t i = 0; i < here; ++i) of[i] = of_y[i];
+            for (int64_t k = degree; k >= 1; --k) slope = slopes[k] + slope * (T)exact;
+            const Quartet part = slope * of;
+            const double of_time = (double)(part[0] + part[1] + part[2] + part[3]) * per_h;
+            c.of_times[inside.row * p.n_times + q] += of_time;
+            c.of_t0[inside.row] -= of_time;
+            of_h -= of_time * exact;
         }
-        const double of_time = (double)of_theta * per_h;
-        c.of_times[inside.row * p.n_times + q] += of_time;
-        c.of_t0[inside.row] -= of_time;
-        of_h -= of_time * exact;
     }
     return of_h;
 }

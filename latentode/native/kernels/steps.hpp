@@ -18,7 +18,7 @@ struct Store {
 };
 
 // `bytes` (a multiple of 64) that the next call returns again, unless `keep` keeps them; aligned to 64. NULL where memory
-// ran out. Defined in dispatch.cpp, compiled for the baseline.
+// ran out. Defined in steps.cpp, compiled for the baseline.
 void* place_in(Store& store, int64_t bytes);
 
 // The same for what can be computed again: NULL also where all solves together hold enough of it.
