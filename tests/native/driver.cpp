@@ -56,6 +56,15 @@ Method bosh3() {
             {1, -7.0 / 9, 0, 1.0 / 3, 0, 4.0 / 9, 0, 0}};
 }
 
+// The same polynomials with powers whose coefficients are 0.
+Method with_degree(Method method, int degree) {
+    std::vector<double> wider(static_cast<size_t>(method.stages) * degree);
+    for (int i = 0; i < method.stages; ++i)
+        for (int k = 0; k < method.degree; ++k) wider[i * degree + k] = method.interpolant[i * method.degree + k];
+    method.interpolant = wider, method.degree = degree;
+    return method;
+}
+
 template <class T>
 struct Case {
     int n, n_times, n_still, n_inputs;
@@ -80,10 +89,11 @@ std::vector<T> random_numbers(Random &random, size_t n, double size) {
 
 template <class T>
 void make_field(Case<T> &c, Random &random) {
-    const int dim = 1 + random.below(9), n_layers = 1 + random.below(4), time_input = random.below(2);
+    const int dim = 1 + random.below(random.below(4) ? 9 : 40), n_layers = 1 + random.below(4), time_input = random.below(2);
     c.n_inputs = random.below(3) ? 0 : 1 + random.below(5);
     c.widths = {dim + time_input + c.n_inputs};
     for (int l = 1; l < n_layers; ++l) c.widths.push_back(1 + random.below(30));
+    if (n_layers > 1 && random.below(40) == 0) c.widths[1] = 1500;  // the evaluations of a step are larger than a chunk
     c.widths.push_back(dim);
     for (int l = 0; l < n_layers; ++l) {
         const size_t n_in = c.widths[l], n_out = c.widths[l + 1];
@@ -111,12 +121,13 @@ void make_times(Case<T> &c, Random &random) {
     const bool any_order = random.below(3) == 0;
     c.t0 = random_numbers<double>(random, c.n, 3);
     c.times.resize(static_cast<size_t>(c.n) * c.n_times);
+    const double gap = c.n_times > 100 ? 0.02 : 1;
     for (int row = 0; row < c.n; ++row) {
         double way = random.below(2) ? 1 : -1;
         const int asked = random.below(4) ? c.n_times : random.below(c.n_times + 1);
         double t = c.t0[row];
         for (int q = 0; q < c.n_times; ++q) {
-            if (random.below(3)) t += way * random.uniform();
+            if (random.below(3)) t += way * gap * random.uniform();
             c.times[static_cast<size_t>(row) * c.n_times + q] = q < asked ? t : NOTHING;
             if (any_order) way = random.below(2) ? 1.5 : -1.5;
         }
@@ -141,6 +152,7 @@ template <class T>
 void make_case(Case<T> &c, Random &random, int n_threads) {
     static const int sizes[] = {0, 1, 2, 3, 5, 15, 16, 17, 33, 50};
     c.n = sizes[random.below(10)], c.n_times = random.below(3) ? random.below(13) : random.below(2);
+    if (random.below(8) == 0) c.n_times = 150;  // many inside one step
     c.n_still = random.below(3) ? 0 : 1 + random.below(6);
     make_field(c, random);
     make_times(c, random);
@@ -149,7 +161,7 @@ void make_case(Case<T> &c, Random &random, int n_threads) {
     c.y0 = random_numbers<T>(random, n * columns, 2);
     if (n && random.below(4) == 0) c.y0[random.below(c.n * static_cast<int>(columns))] = static_cast<T>(NOTHING);
     c.inputs = random_numbers<T>(random, n * c.n_inputs, 1);
-    c.method = random.below(2) ? heun() : bosh3();
+    c.method = with_degree(random.below(2) ? heun() : bosh3(), 2 + random.below(4));
     c.y.resize(n * c.n_times * columns);
     c.of_y = random_numbers<T>(random, n * c.n_times * columns, 1);
     for (std::vector<int64_t> *counts : {&c.status, &c.n_steps, &c.n_accepted, &c.n_evals, &c.n_evals_backward}) counts->assign(n, -1);
@@ -218,6 +230,16 @@ void pull_back(Case<T> &c, const latentode_steps *steps, bool times, bool parame
 }
 
 template <class T>
+bool close(const std::vector<T> &a, const std::vector<T> &b) {
+    T size = 0, apart = 0;
+    for (size_t i = 0; i < a.size(); ++i) {
+        size = std::max(size, std::abs(b[i]));
+        apart = std::max(apart, std::abs(a[i] - b[i]));
+    }
+    return apart <= size * (sizeof(T) == 8 ? 1e-11 : 1e-3);
+}
+
+template <class T>
 void run_case(int number, int n_threads) {
     Random random{static_cast<uint64_t>(number) * 2654435761u + 17};
     for (int i = 0; i < 5; ++i) random.next();
@@ -232,9 +254,14 @@ void run_case(int number, int n_threads) {
           "as many failures as it says", number);
     for (size_t i = 0; i < y.size(); ++i)
         check(y[i] == c.y[i] || (std::isnan(y[i]) && std::isnan(c.y[i])), "keeping steps changes nothing", number);
-    pull_back(c, steps, true, true, number);
+    pull_back(c, steps, true, true, number);  // evaluates the stages again, for the times
+    const Case<T> again = c;
     pull_back(c, steps, random.below(2), false, number);
-    pull_back(c, steps, false, true, number);
+    pull_back(c, steps, false, true, number);  // with the evaluations that were kept
+    check(c.of_y0 == again.of_y0 && c.of_inputs == again.of_inputs, "kept evaluations are those made again", number);
+    for (size_t l = 0; l < c.of_weights.size(); ++l)
+        check(close(c.of_weights[l], again.of_weights[l]) && close(c.of_biases[l], again.of_biases[l]),
+              "kept evaluations give the same gradients of layers", number);
     latentode_free_steps(steps);
 }
 

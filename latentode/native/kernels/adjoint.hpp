@@ -1,188 +1,156 @@
-// The discrete adjoint: the accepted steps in reverse order, each replayed and pulled back. A lane takes the next
-// series as soon as its own is back at t0.
+// The discrete adjoint: the accepted steps in reverse order, each pulled back through its stages. Included inside the
+// namespace of an instruction set, after kept_step.hpp.
 
-constexpr int64_t SUMS_BETWEEN_SAVES = 256;  // additions of float sums before they are brought to double
+// Evaluations and their cotangents that wait to be added to the gradients of the parameters, as many as a nearby cache
+// holds: sums over many cost less. They stand one behind the other, the latest first.
+template <class T>
+struct Pending {
+    using V = Vector<T>;
+    V *evaluations, *cotangents;  // room for `room` of each
+    V* first;                     // the evaluations, here or where they were kept
+    int64_t room, count;
+};
+
+constexpr int64_t PENDING_BYTES = 160 << 10;
+constexpr int64_t PENDING_STEPS = 4;  // at most
 
 template <class T>
-struct BackLanes {
-    static constexpr int n = lanes_of<T>;
-    alignas(64) double t[n], h[n];
-    int64_t row[n], record[n];
-    const StepHeader* header[n];
-    bool active[n];
-    Asked asked[n];
-    double of_last[n];
-};
+static Pending<T> pending_of(const latentode_method& m, const Network<T>& net, Carver& memory) {
+    const int64_t each = (m.stages - 1) * (net.evaluation_rows + net.cotangent_rows) * (int64_t)sizeof(Vector<T>);
+    const int64_t fitting = least(PENDING_BYTES / each, PENDING_STEPS);
+    Pending<T> pending{};
+    pending.room = (m.stages - 1) * (fitting < 1 ? 1 : fitting);
+    pending.evaluations = memory.take<Vector<T>>(pending.room * net.evaluation_rows);
+    pending.cotangents = memory.take<Vector<T>>(pending.room * net.cotangent_rows);
+    return pending;
+}
 
 template <class T>
 struct BackScratch {
     using V = Vector<T>;
-    Network<T> net;
-    Workspace<T> work;
-    int rows, padded;
-    V *y, *state, *slopes, *dense;
-    V *of_y, *of_slope;         // [dim]: carried from step to step
-    V *of_slopes, *of_dense;    // [stages][rows], [degree + 1][rows]
-    V *total;
-    T *polynomials, *of_polynomials;
-    BackLanes<T>* lanes;
+    ParameterGradients<T> gradients;
+    V *of_y, *of_slope;  // carried from step to step
+    V *of_slopes, *of_dense, *of_seen, *total;
+    size_t zeros;  // bytes up to here must be 0 at the beginning
+    Stages<T> stages;
+    Pending<T> pending;
+    Polynomials<T> of_polynomials;
 };
 
 template <class T>
 static BackScratch<T> back_scratch_of(const latentode_solve& p, const Network<T>& net, Carver& memory) {
     using V = Vector<T>;
+    const int64_t rows = net.rows();
     BackScratch<T> s{};
-    s.net = net;
-    s.rows = net.rows_out(net.n_layers - 1);
-    s.padded = round_up((int)(p.field.dim + p.n_still), 4);
-    const size_t stages = p.method.stages, degree = p.method.degree;
-    s.y = memory.take<V>(s.rows);
-    s.state = memory.take<V>(s.rows);
-    s.slopes = memory.take<V>(s.rows * stages);
-    s.dense = memory.take<V>(s.rows * degree);
-    s.of_y = memory.take<V>(s.rows);
-    s.of_slope = memory.take<V>(s.rows);
-    s.of_slopes = memory.take<V>(s.rows * stages);
-    s.of_dense = memory.take<V>(s.rows * (degree + 1));
-    s.total = memory.take<V>(s.rows);
-    s.polynomials = memory.take<T>(s.padded * (degree + 1));
-    s.of_polynomials = memory.take<T>(s.padded * (degree + 1));
-    s.lanes = memory.take<BackLanes<T>>(1);
-    s.work = workspace_of(net, (int)stages - 1, true, memory);
+    s.gradients = ParameterGradients<T>::of(net, memory);
+    s.of_y = memory.take<V>(rows);
+    s.of_slope = memory.take<V>(rows);
+    s.of_slopes = memory.take<V>(rows * p.method.stages);
+    s.of_dense = memory.take<V>(rows * (p.method.degree + 1));
+    s.of_seen = memory.take<V>(products::padded(net.n_seen()));
+    s.total = memory.take<V>(rows);
+    s.of_polynomials = Polynomials<T>::of(p, memory);
+    s.stages = stages_of(p, net, memory);
+    s.zeros = memory.used;
+    s.pending = pending_of(p.method, net, memory);
     return s;
 }
 
 template <class T>
-INLINE const T* numbers_of(const StepHeader* header) {
-    return (const T*)(header + 1);
+static void add_pending(const latentode_cotangents& c, BackScratch<T>& s) {
+    Pending<T>& pending = s.pending;
+    if (pending.count && c.of_weights) {
+        const Network<T>& net = s.stages.net;
+        const Vector<T>* cotangents = pending.cotangents + (pending.room - pending.count) * net.cotangent_rows;
+        add_parameter_gradients(net, s.gradients, pending.first, cotangents, pending.count);
+        if (s.gradients.unsaved >= SUMS_BETWEEN_SAVES) save_sums(net, s.gradients);
+    }
+    pending.count = 0;
 }
 
-// Cotangents of a step's polynomials, [degree + 1][padded], from those of the answers inside; with `theta` those of
-// the time: of_t0 and of_times are added to, and the cotangent of h is returned.
-template <class T, int Degree>
-static double of_answers_with(
-    const latentode_solve& p, const latentode_cotangents& c, const Asked& asked, int64_t row, int64_t first, int64_t end,
-    double offset, double h, bool moves, const T* polynomials, int padded, T* of) {
-    using Q = typename Quartet<T>::type;
-    const int columns = (int)(p.field.dim + p.n_still), degree = Degree ? Degree : (int)p.method.degree;
-    const double per_h = 1 / h;
-    double of_h = 0;
-    for (int d = 0; d < columns; d += 4) {
-        const T* of_y = (const T*)c.of_y + (row * p.n_times + first) * columns + d;
-        const int here = columns - d < 4 ? columns - d : 4;
-        Columns<T> values{};
-        if (c.of_t0) values.load(polynomials + d, degree, padded);
-        Q sums[LATENTODE_MAX_DEGREE + 1] = {};
-        for (int64_t q = first; q < end; ++q, of_y += columns) {
-            const double exact = (asked.time(q) - asked.t0 - offset) * per_h;
-            const T theta = (T)exact;
-            Q g{};
-            if (here == 4)
-                __builtin_memcpy(&g, of_y, sizeof g);
-            else
-                for (int i = 0; i < here; ++i) g[i] = of_y[i];
-            Q power = g;
-            for (int k = 0; k <= degree; ++k) {
-                sums[k] += power;
-                power *= theta;
-            }
-            if (!c.of_t0) continue;
-            Q slope{};
-            for (int k = degree; k >= 1; --k) slope = values.powers[k] * (T)k + slope * theta;
-            const Q part = slope * g;
-            const double of_time = (double)(T)(part[0] + part[1] + part[2] + part[3]) * per_h;
-            c.of_times[row * p.n_times + q] += of_time;
-            c.of_t0[row] -= of_time;
-            if (moves) of_h -= of_time * exact;
-        }
-        for (int k = 0; k <= degree; ++k) __builtin_memcpy(of + k * padded + d, &sums[k], sizeof(Q));
-    }
-    return of_h;
+// `count` more evaluations wait: those that were kept, or (NULL) some that are to be made where the result says.
+template <class T>
+static Vector<T>* await(const latentode_cotangents& c, BackScratch<T>& s, int64_t count, Vector<T>* kept) {
+    Pending<T>& pending = s.pending;
+    const int64_t rows = s.stages.net.evaluation_rows;
+    if (pending.count + count > pending.room) add_pending(c, s);
+    auto place = [&] { return kept ? kept : pending.evaluations + (pending.room - pending.count - count) * rows; };
+    if (pending.count && place() + count * rows != pending.first) add_pending(c, s);
+    pending.first = place();
+    pending.count += count;
+    return pending.first;
+}
+
+// Where the cotangents of one of the evaluations that came last to wait go.
+template <class T>
+INLINE Vector<T>* cotangents_of(const BackScratch<T>& s, int64_t evaluation) {
+    const Pending<T>& pending = s.pending;
+    return pending.cotangents + (pending.room - pending.count + evaluation) * s.stages.net.cotangent_rows;
 }
 
 template <class T>
-static double of_answers(
-    const latentode_solve& p, const latentode_cotangents& c, const Asked& asked, int64_t row, int64_t first, int64_t end,
-    double offset, double h, bool moves, const T* polynomials, int padded, T* of) {
-    switch (p.method.degree) {
-        case 3: return of_answers_with<T, 3>(p, c, asked, row, first, end, offset, h, moves, polynomials, padded, of);
-        case 4: return of_answers_with<T, 4>(p, c, asked, row, first, end, offset, h, moves, polynomials, padded, of);
-        default: return of_answers_with<T, 0>(p, c, asked, row, first, end, offset, h, moves, polynomials, padded, of);
-    }
+INLINE void add_of_inputs(const latentode_cotangents& c, const BackScratch<T>& s, const int64_t* row) {
+    const Network<T>& net = s.stages.net;
+    if (!c.of_inputs) return;
+    const Vector<T>* of = s.of_seen + net.dim + net.time_input;
+    for (int j = 0; j < lanes_of<T>; ++j)
+        for (int i = 0; i < net.n_inputs && row[j] >= 0; ++i) ((T*)c.of_inputs)[row[j] * net.n_inputs + i] += of[i][j];
 }
 
-// The next series with accepted steps, from `row` on, into a lane; false where there is none.
+// The evaluations of a step, made again unless they were kept; those of the times need the slopes, which never are.
 template <class T>
-static bool refill_back(
-    const latentode_solve& p, const latentode_steps& steps, BackScratch<T>& s, int lane, int64_t& row, int64_t end) {
-    BackLanes<T>& a = *s.lanes;
-    while (row < end && steps.last[row] < 0) ++row;
-    a.active[lane] = row < end;
-    for (int d = 0; d < s.net.dim; ++d) s.of_y[d][lane] = s.of_slope[d][lane] = 0;
-    if (row >= end) return false;
-    a.row[lane] = row;
-    a.record[lane] = steps.last[row];
-    a.asked[lane] = asked_of(p, row);
-    ++row;
-    return true;
-}
-
-// The records under the lanes: their states, slopes and clocks, and the cotangents of their polynomials.
-template <class T>
-static void load_steps(const latentode_solve& p, const Records& records, BackScratch<T>& s) {
-    BackLanes<T>& a = *s.lanes;
-    const int dim = s.net.dim;
-    for (int j = 0; j < a.n; ++j) {
-        a.h[j] = a.t[j] = 0;
-        a.header[j] = nullptr;
-        for (int copy = 0; s.net.n_inputs && copy < s.work.copies; ++copy)
-            see_inputs(p, s.net, s.work.seen(s.net, copy), j, a.active[j] ? a.row[j] : -1);
-        if (!a.active[j]) {
-            for (int d = 0; d < dim; ++d) s.y[d][j] = s.slopes[d][j] = 0;
-            continue;
-        }
-        const StepHeader* header = a.header[j] = (const StepHeader*)(records.data + a.record[j]);
-        const T* numbers = numbers_of<T>(header);
-        for (int d = 0; d < dim; ++d) {
-            s.y[d][j] = numbers[d];
-            s.slopes[d][j] = numbers[dim + d];
-        }
-        a.h[j] = header->h;
-        a.t[j] = a.asked[j].t0 + header->offset;
+static Vector<T>* replay(const latentode_solve& p, const latentode_cotangents& c, BackScratch<T>& s, KeptStep<T>& step) {
+    Stages<T>& stages = s.stages;
+    const int64_t count = p.method.stages - 1;
+    if (step.evaluations && !c.of_t0) return await(c, s, count, step.evaluations);
+    for (int d = 0; d < stages.net.dim; ++d) {
+        stages.y[d] = step.y()[d];
+        stages.slopes[d] = step.slope(stages.rows)[d];
     }
+    for (int j = 0; j < step.n && stages.net.n_inputs; ++j) load_inputs(p, stages, j, step.row[j]);
+    Vector<T>* evaluations = await<T>(c, s, count, nullptr);
+    take_stages(p.method, stages, evaluations, stages.net.evaluation_rows, step.t, step.h);
+    return evaluations;
 }
 
 // Cotangents of the polynomials of all lanes' steps into `of_dense`; those of the columns that never move go to y0.
+// `of_size`: of the sizes of steps that end at the last query time, from those of the query times.
 template <class T>
-static void gather_answers(const latentode_solve& p, const latentode_cotangents& c, BackScratch<T>& s) {
-    BackLanes<T>& a = *s.lanes;
-    const int dim = s.net.dim, degree = (int)p.method.degree;
-    const int64_t columns = dim + p.n_still;
-    clear(s.of_dense, (size_t)s.rows * (degree + 1));
-    if (c.of_t0) interpolants<T>(p.method, dim, s.slopes, s.rows, to_vector<T>(a.h), s.dense);
-    for (int j = 0; j < a.n; ++j) {
-        a.of_last[j] = 0;
-        if (!a.active[j]) continue;
-        const StepHeader& step = *a.header[j];
-        if (step.end == step.first) continue;
-        if (c.of_t0) polynomials_of_lane(p, a.row[j], j, s.y, s.dense, s.rows, s.padded, s.polynomials);
-        a.of_last[j] = of_answers(
-            p, c, a.asked[j], a.row[j], step.first, step.end, step.offset, step.h, step.last != 0, s.polynomials, s.padded,
-            s.of_polynomials);
-        const T* of = s.of_polynomials;
-        for (int k = 0; k <= degree; ++k, of += s.padded)
-            for (int d = 0; d < dim; ++d) s.of_dense[k * s.rows + d][j] = of[d];
-        for (int64_t d = dim; d < columns; ++d) ((T*)c.of_y0)[a.row[j] * columns + d] += s.of_polynomials[d];
+static void gather_answers(
+    const latentode_solve& p, const latentode_cotangents& c, BackScratch<T>& s, const KeptStep<T>& step, double* of_size) {
+    Stages<T>& stages = s.stages;
+    s.of_polynomials.clear_all();
+    if (c.of_t0) interpolate<T>(p.method, stages, to_vector<T>(step.h));
+    for (int j = 0; j < step.n; ++j) {
+        of_size[j] = 0;
+        const int64_t row = step.row[j];
+        if (step.end[j] == step.first[j]) continue;
+        const Asked asked{p.times + row * p.times_stride, p.time_stride, 0, 0, p.t0[row * p.t0_stride], 0};
+        const Inside inside{asked, row, step.first[j], step.end[j], step.offset[j], step.h[j]};
+        of_answers(p, c, inside, s.of_polynomials, j);
+        if (!c.of_t0) continue;
+        const double of_h = of_query_times(p, c, inside, stages.polynomials, j);
+        of_size[j] = step.last[j] ? of_h : 0;
     }
+    for (int64_t k = 0; k <= p.method.degree; ++k) s.of_polynomials.get(k, s.of_dense + k * stages.rows);
 }
 
+// Ask for an evaluation of the step that comes next, so that it is near by then.
 template <class T>
-INLINE void add_of_inputs(const latentode_cotangents& c, BackScratch<T>& s) {
-    if (!c.of_inputs) return;
-    const Vector<T>* of = s.work.of_seen + s.net.dim + s.net.time_input;
-    for (int j = 0; j < lanes_of<T>; ++j)
-        if (s.lanes->active[j])
-            for (int i = 0; i < s.net.n_inputs; ++i) ((T*)c.of_inputs)[s.lanes->row[j] * s.net.n_inputs + i] += of[i][j];
+INLINE void fetch_ahead(const T* evaluations, int64_t number, int64_t rows) {
+    if (!evaluations) return;
+    const T* evaluation = evaluations + number * rows;
+    for (int64_t i = 0; i < rows; ++i) __builtin_prefetch(evaluation + i, 0, 2);
+}
+
+// The same for the cotangents of the answers inside that step.
+template <class T>
+static void fetch_answers_ahead(const latentode_solve& p, const latentode_cotangents& c, const KeptStep<T>& step) {
+    const int64_t columns = columns_of(p);
+    for (int j = 0; j < step.n; ++j) {
+        const T* of_y = (const T*)c.of_y + (step.row[j] * p.n_times + step.first[j]) * columns;
+        for (int64_t i = 0; i < (step.end[j] - step.first[j]) * columns; i += 64 / (int64_t)sizeof(T)) __builtin_prefetch(of_y + i);
+    }
 }
 
 // Sum over d of a[d] b[d], into one number per lane.
@@ -193,151 +161,166 @@ INLINE Vector<T> inner(const Vector<T>* a, const Vector<T>* b, int n) {
     return total;
 }
 
-// Backwards through one step of every lane; `of_y` and `of_slope` are those at its end, then at its beginning.
+// Cotangents of the slopes of a step from those of its polynomials; added to `of_h`, where that is wanted.
 template <class T>
-static void through_step(const latentode_solve& p, const latentode_cotangents& c, BackScratch<T>& s) {
+static void through_polynomials(const latentode_method& m, BackScratch<T>& s, Vector<T> h, Vector<T>* of_h) {
     using V = Vector<T>;
-    BackLanes<T>& a = *s.lanes;
-    const latentode_method& m = p.method;
-    const int dim = s.net.dim, rows = s.rows, stages = (int)m.stages, degree = (int)m.degree;
-    const V h = to_vector<T>(a.h);
-    V of_h{}, of_t{};
-    for (int i = 0; i < stages; ++i)
-        for (int d = 0; d < dim; ++d) {
+    const int64_t rows = s.stages.rows;
+    for (int64_t i = 0; i < m.stages; ++i)
+        for (int d = 0; d < s.stages.net.dim; ++d) {
             V total{};
-            for (int k = 0; k < degree; ++k) {
-                const T weight = (T)m.interpolant[i * degree + k];
+            for (int64_t k = 0; k < m.degree; ++k) {
+                const T weight = (T)m.interpolant[i * m.degree + k];
                 if (weight != 0) total += s.of_dense[(k + 1) * rows + d] * weight;
             }
-            if (c.of_t0) of_h += total * s.slopes[i * rows + d];
-            s.of_slopes[i * rows + d] = h * total + (i == stages - 1 ? s.of_slope[d] : V{});
+            if (of_h) *of_h += total * s.stages.slopes[i * rows + d];
+            s.of_slopes[i * rows + d] = h * total;
         }
-    for (int i = stages - 1; i >= 1; --i) {
-        const double* weights = m.weights + i * stages;
-        pull_back(s.net, s.work, i - 1, s.of_slopes + i * rows);
-        V* of_state = s.work.of_seen;
-        add_of_inputs(c, s);
-        if (s.net.time_input) {
+}
+
+// Backwards through one step; `of_y` and `of_slope` of the lanes that took it are those at its end, then at its
+// beginning.
+template <class T>
+static void through_step(const latentode_solve& p, const latentode_cotangents& c, BackScratch<T>& s, KeptStep<T>& step) {
+    using V = Vector<T>;
+    using Mask = decltype(V{} < V{});
+    const latentode_method& m = p.method;
+    const Network<T>& net = s.stages.net;
+    const int dim = net.dim;
+    const int64_t rows = s.stages.rows, stages = m.stages;
+    const V* evaluations = replay(p, c, s, step);
+    alignas(64) double of_size[step.n];
+    gather_answers(p, c, s, step, of_size);
+    const V h = to_vector<T>(step.h);
+    V of_h{}, of_t{};
+    Mask took{};
+    for (int j = 0; j < step.n; ++j) took[j] = step.row[j] >= 0 ? -1 : 0;
+    if (step.before) fetch_answers_ahead(p, c, *step.before);
+    through_polynomials(m, s, h, c.of_t0 ? &of_h : nullptr);
+    for (int d = 0; d < dim; ++d) {
+        s.of_slopes[(stages - 1) * rows + d] += took ? s.of_slope[d] : V{};
+        s.total[d] = V{};
+    }
+    for (int64_t i = stages - 1; i >= 1; --i) {
+        V* of_state = s.of_seen;
+        if (step.before) fetch_ahead(step.before->evaluations, i - 1, net.evaluation_rows);
+        pull_back(
+            net, evaluations + (i - 1) * net.evaluation_rows, cotangents_of(s, i - 1), s.of_slopes + i * rows, of_state,
+            s.gradients.speed);
+        add_of_inputs(c, s, step.row);
+        if (net.time_input) {
             of_t += of_state[dim];
             of_h += (T)m.nodes[i] * of_state[dim];
         }
         for (int d = 0; d < dim; ++d) {
-            if (i == stages - 1) of_state[d] += s.of_y[d];
-            s.total[d] = i == stages - 1 ? of_state[d] : s.total[d] + of_state[d];
+            if (i == stages - 1) of_state[d] += took ? s.of_y[d] : V{};
+            s.total[d] += of_state[d];
         }
-        for (int k = 0; k < i; ++k) {
-            const T weight = (T)weights[k];
+        for (int64_t k = 0; k < i; ++k) {
+            const T weight = (T)m.weights[i * stages + k];
             if (weight == 0) continue;
             const V scaled = weight * h;
             for (int d = 0; d < dim; ++d) s.of_slopes[k * rows + d] += scaled * of_state[d];
-            if (c.of_t0) of_h += weight * inner<T>(of_state, s.slopes + k * rows, dim);
+            if (c.of_t0) of_h += weight * inner<T>(of_state, s.stages.slopes + k * rows, dim);
         }
     }
     for (int d = 0; d < dim; ++d) {
-        s.of_y[d] = s.total[d] + s.of_dense[d];
-        s.of_slope[d] = s.of_slopes[d];
+        s.of_y[d] = took ? s.total[d] + s.of_dense[d] : s.of_y[d];
+        s.of_slope[d] = took ? s.of_slopes[d] : s.of_slope[d];
     }
-    if (!c.of_t0) return;
-    for (int j = 0; j < a.n; ++j) {
-        if (!a.active[j]) continue;
-        const double of_size = a.header[j]->last ? a.of_last[j] + (double)of_h[j] : 0;
-        c.of_t0[a.row[j]] += (double)of_t[j] - of_size;
-        c.of_times[a.row[j] * p.n_times + a.asked[j].n - 1] += of_size;
+    for (int j = 0; j < step.n && c.of_t0; ++j) {
+        if (step.row[j] < 0) continue;
+        const double of_last = step.last[j] ? of_size[j] + (double)of_h[j] : 0;
+        c.of_t0[step.row[j]] += (double)of_t[j] - of_last;
+        if (step.last[j]) c.of_times[step.row[j] * p.n_times + step.end[j] - 1] += of_last;
     }
 }
 
+// Series that are back at t0 leave their lanes; `of_first` is for the cotangents of their slopes there.
 template <class T>
-static void add_step_gradients(const latentode_cotangents& c, BackScratch<T>& s, int n) {
-    if (!c.of_weights) return;
-    add_parameter_gradients(s.net, s.work, 0, n);
-    if (++s.work.unsaved >= SUMS_BETWEEN_SAVES) save_sums(s.net, s.work);
+static void leave_lanes(
+    const latentode_solve& p, const latentode_cotangents& c, BackScratch<T>& s, const KeptStep<T>& step, T* of_first, int64_t first) {
+    const int64_t dim = p.field.dim, columns = columns_of(p);
+    for (int j = 0; j < step.n; ++j) {
+        if (!step.begins[j]) continue;
+        for (int64_t d = 0; d < dim; ++d) {
+            ((T*)c.of_y0)[step.row[j] * columns + d] = s.of_y[d][j];
+            of_first[(step.row[j] - first) * dim + d] = s.of_slope[d][j];
+            s.of_y[d][j] = s.of_slope[d][j] = 0;
+        }
+    }
 }
 
-// Backwards through f(t0, y0) of up to as many series as there are lanes, and into y0. The cotangents of the first
-// state and slope of each series stand in `of_y0` and `of_first`.
+// Backwards through f(t0, y0) of up to as many series as there are lanes, and into y0; `of_first` has the cotangents of
+// their slopes there.
 template <class T>
 static void through_start(
     const latentode_solve& p, const latentode_steps& steps, const latentode_cotangents& c, BackScratch<T>& s, const T* of_first,
     int64_t row0, int64_t end) {
-    using V = Vector<T>;
-    BackLanes<T>& a = *s.lanes;
-    const int dim = s.net.dim;
-    const int64_t columns = dim + p.n_still;
-    V* seen = s.work.seen(s.net, 0);
-    for (int j = 0; j < a.n; ++j) {
-        const int64_t row = row0 + j;
-        a.active[j] = row < end && steps.last[row] != NOT_STARTED;
-        a.t[j] = a.active[j] ? p.t0[row * p.t0_stride] : 0;
-        a.row[j] = row;
-        see_inputs(p, s.net, seen, j, a.active[j] ? row : -1);
+    Stages<T>& stages = s.stages;
+    const int dim = stages.net.dim;
+    const int64_t columns = columns_of(p);
+    constexpr int n = lanes_of<T>;
+    int64_t row[n];  // -1 where nothing was evaluated
+    alignas(64) double t[n];
+    for (int j = 0; j < n; ++j) {
+        row[j] = row0 + j < end && steps.started[row0 + j] ? row0 + j : -1;
+        const bool active = row[j] >= 0;
+        t[j] = active ? p.t0[row[j] * p.t0_stride] : 0;
+        load_inputs(p, stages, j, row[j]);
         for (int d = 0; d < dim; ++d) {
-            s.y[d][j] = a.active[j] ? ((const T*)p.y0)[row * p.y0_stride + d] : (T)0;
-            s.of_slope[d][j] = a.active[j] ? of_first[(row - row0) * dim + d] : (T)0;
+            stages.y[d][j] = active ? ((const T*)p.y0)[row[j] * p.y0_stride + d] : (T)0;
+            s.of_slope[d][j] = active ? of_first[(row[j] - row0) * dim + d] : (T)0;
         }
     }
-    see(s.net, seen, s.y, to_vector<T>(a.t));
-    evaluate(s.net, s.work, 0, s.slopes);
-    pull_back(s.net, s.work, 0, s.of_slope);
-    add_of_inputs(c, s);
-    add_step_gradients(c, s, 1);
-    for (int j = 0; j < a.n; ++j) {
-        const int64_t row = row0 + j;
-        if (row >= end) break;
-        const Asked asked = asked_of(p, row);
-        T* of_y0 = (T*)c.of_y0 + row * columns;
-        if (a.active[j])
-            for (int d = 0; d < dim; ++d) of_y0[d] += s.work.of_seen[d][j];
-        if (c.of_t0 && a.active[j] && s.net.time_input) c.of_t0[row] += (double)s.work.of_seen[dim][j];
-        const T* of_y = (const T*)c.of_y + row * p.n_times * columns;
+    Vector<T>* evaluation = await<T>(c, s, 1, nullptr);
+    see(stages.net, evaluation, stages.y, to_vector<T>(t), stages.inputs);
+    evaluate(stages.net, evaluation, stages.slopes);
+    pull_back(stages.net, evaluation, cotangents_of(s, 0), s.of_slope, s.of_seen, s.gradients.speed);
+    add_of_inputs(c, s, row);
+    for (int j = 0; j < n && row0 + j < end; ++j) {
+        const bool active = row[j] >= 0;
+        const Asked asked = asked_of(p, row0 + j);
+        T* of_y0 = (T*)c.of_y0 + (row0 + j) * columns;
+        for (int d = 0; d < dim && active; ++d) of_y0[d] += s.of_seen[d][j];
+        if (c.of_t0 && active && stages.net.time_input) c.of_t0[row[j]] += (double)s.of_seen[dim][j];
+        const T* of_y = (const T*)c.of_y + (row0 + j) * p.n_times * columns;
         for (int64_t q = 0; q < asked.at_start; ++q, of_y += columns) {
             for (int64_t d = 0; d < columns; ++d) of_y0[d] += of_y[d];
-            if (!c.of_t0 || !a.active[j]) continue;
+            if (!c.of_t0 || !active) continue;
             T of_time = 0;
-            for (int d = 0; d < dim; ++d) of_time += of_y[d] * s.slopes[d][j];
-            c.of_times[row * p.n_times + q] += (double)of_time;
-            c.of_t0[row] -= (double)of_time;
+            for (int d = 0; d < dim; ++d) of_time += of_y[d] * stages.slopes[d][j];
+            c.of_times[row[j] * p.n_times + q] += (double)of_time;
+            c.of_t0[row[j]] -= (double)of_time;
         }
     }
 }
 
-// Cotangents of the series [first, end); those of the parameters stay in `s.work`. `of_first` (end - first, dim) is
-// for the cotangents of the slopes at t0.
+template <class T>
+static void clear_cotangents(const latentode_solve& p, const latentode_cotangents& c, int64_t first, int64_t end) {
+    const int64_t n = end - first, columns = columns_of(p), n_inputs = p.field.n_inputs;
+    clear((T*)c.of_y0 + first * columns, n * columns);
+    if (c.of_inputs) clear((T*)c.of_inputs + first * n_inputs, n * n_inputs);
+    if (!c.of_t0) return;
+    clear(c.of_t0 + first, n);
+    clear(c.of_times + first * p.n_times, n * p.n_times);
+}
+
+// Cotangents of the series of a range; those of the parameters stay in `s.gradients`. `of_first` (series, dim) is for
+// the cotangents of the slopes at t0.
 template <class T>
 static void adjoint_range(
-    const latentode_solve& p, const latentode_steps& steps, const Records& records, const latentode_cotangents& c,
-    BackScratch<T>& s, T* of_first, int64_t first, int64_t end) {
-    BackLanes<T>& a = *s.lanes;
-    const int dim = s.net.dim;
-    const int64_t columns = dim + p.n_still;
-    clear((T*)c.of_y0 + first * columns, (size_t)(end - first) * columns);
-    clear(of_first, (size_t)(end - first) * dim);
-    if (c.of_inputs) clear((T*)c.of_inputs + first * s.net.n_inputs, (size_t)(end - first) * s.net.n_inputs);
-    if (c.of_t0) {
-        clear(c.of_t0 + first, end - first);
-        clear(c.of_times + first * p.n_times, (size_t)(end - first) * p.n_times);
+    const latentode_solve& p, const latentode_steps& steps, const Range& range, const latentode_cotangents& c,
+    BackScratch<T>& s, T* of_first) {
+    const int64_t dim = p.field.dim;
+    clear_cotangents<T>(p, c, range.first, range.end);
+    clear(of_first, (range.end - range.first) * dim);
+    for (auto* step = (KeptStep<T>*)range.last; step; step = step->before) {
+        through_step(p, c, s, *step);
+        leave_lanes(p, c, s, *step, of_first, range.first);
     }
-    for (int j = 0; j < a.n; ++j) a.active[j] = false;
-    for (int64_t row = first;;) {
-        bool any = false;
-        for (int j = 0; j < a.n; ++j) any = (a.active[j] || refill_back(p, steps, s, j, row, end)) || any;
-        if (!any) break;
-        load_steps(p, records, s);
-        take_stages(p.method, s.net, s.work, s.y, s.state, s.slopes, s.rows, a.t, a.h, true);
-        gather_answers(p, c, s);
-        through_step(p, c, s);
-        add_step_gradients(c, s, (int)p.method.stages - 1);
-        for (int j = 0; j < a.n; ++j) {
-            if (!a.active[j]) continue;
-            a.record[j] = a.header[j]->previous;
-            if (a.record[j] >= 0) continue;
-            a.active[j] = false;
-            for (int d = 0; d < dim; ++d) {
-                ((T*)c.of_y0)[a.row[j] * columns + d] = s.of_y[d][j];
-                of_first[(a.row[j] - first) * dim + d] = s.of_slope[d][j];
-            }
-        }
-    }
-    for (int64_t row = first; row < end; row += lanes_of<T>)
-        through_start(p, steps, c, s, of_first + (row - first) * dim, row, end);
-    if (c.of_weights) save_sums(s.net, s.work);
+    for (int64_t row = range.first; row < range.end; row += lanes_of<T>)
+        through_start(p, steps, c, s, of_first + (row - range.first) * dim, row, range.end);
+    add_pending(c, s);
+    if (c.of_weights) save_sums(s.stages.net, s.gradients);
 }

@@ -85,7 +85,7 @@ struct Memory {
         for (int turn = 0; turn < 2; ++turn) {  // the first one finds how much a thread needs
             for (int l = 0; l <= n_layers; ++l) values[l] = memory.take<T>((size_t)(block_rows * wide[l]));
             for (int l = 1; backward && l < n_layers; ++l)
-                derivatives[l] = keeps_derivative<T>(p.activation) ? memory.take<T>((size_t)(block_rows * wide[l])) : nullptr;
+                derivatives[l] = keeps_derivative(p.activation) ? memory.take<T>((size_t)(block_rows * wide[l])) : nullptr;
             for (int i = 0; backward && i < 2; ++i) cotangents[i] = memory.take<T>((size_t)(block_rows * widest));
             for (int l = 0; backward && p.d_weights && l < n_layers; ++l) {
                 d_weights[l] = memory.take<T>((size_t)(wide[l + 1] * wide[l]));

@@ -14,16 +14,6 @@
 
 namespace latentode {
 
-bool grow(Records& records, int64_t more) {
-    int64_t capacity = records.capacity ? 2 * records.capacity : 1 << 16;
-    while (capacity < records.used + more) capacity *= 2;
-    char* data = (char*)realloc(records.data, (size_t)capacity);
-    if (!data) return false;
-    records.data = data;
-    records.capacity = capacity;
-    return true;
-}
-
 namespace {
 
 struct Choice {
@@ -84,7 +74,8 @@ class Kept {
 
 size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Products of some 36 evaluations per series that are worth waking a thread for: a tenth of a millisecond.
+// Products of some 36 evaluations per series that are worth waking a thread for: a tenth of a millisecond. With less, two
+// threads gain little where both are awake, and lose where one is not.
 constexpr double PRODUCTS_PER_THREAD = 1.5e6;
 
 // Threads worth waking, each with at least one full set of lanes; by the problem alone, as sums of gradients depend on it.
@@ -105,18 +96,15 @@ struct Forward {
     const TypedKernels* kernels;
     char *shared, *scratch;
     size_t scratch_bytes;
-    Range* ranges;
-    int64_t* last;
+    latentode_steps* steps;
     bool keep;
     int failures[1024];
 };
 
 void forward_work(int thread, void* data) {
     Forward& f = *(Forward*)data;
-    Range& range = f.ranges[thread];
     f.failures[thread] = f.kernels->forward(
-        f.problem, f.shared, f.scratch + (size_t)thread * f.scratch_bytes, range.first, range.end,
-        f.keep ? &range.records : nullptr, f.last);
+        f.problem, f.shared, f.scratch + (size_t)thread * f.scratch_bytes, &f.steps->ranges[thread], f.keep, f.steps->started);
 }
 
 struct Backward {
@@ -132,8 +120,8 @@ void backward_work(int thread, void* data) {
     Backward& b = *(Backward*)data;
     const Range& range = b.steps->ranges[thread];
     b.kernels->backward(
-        b.problem, b.steps, &range.records, b.cotangents, b.shared, b.scratch + (size_t)thread * b.scratch_bytes,
-        b.of_first + (size_t)range.first * b.first_bytes, range.first, range.end);
+        b.problem, b.steps, &range, b.cotangents, b.shared, b.scratch + (size_t)thread * b.scratch_bytes,
+        b.of_first + (size_t)range.first * b.first_bytes);
 }
 
 latentode_steps* new_steps(const latentode_solve& p, int64_t n_ranges) {
@@ -141,8 +129,8 @@ latentode_steps* new_steps(const latentode_solve& p, int64_t n_ranges) {
     if (!steps) return nullptr;
     steps->n_ranges = n_ranges;
     steps->ranges = (Range*)calloc((size_t)n_ranges, sizeof(Range));
-    steps->last = (int64_t*)malloc((size_t)(p.n > 0 ? p.n : 1) * sizeof(int64_t));
-    if (!steps->ranges || !steps->last) {
+    steps->started = (uint8_t*)calloc((size_t)(p.n > 0 ? p.n : 1), 1);
+    if (!steps->ranges || !steps->started) {
         latentode_free_steps(steps);
         return nullptr;
     }
@@ -183,8 +171,7 @@ bool solve_in_order(const latentode_solve* p, latentode_steps** kept_steps) {
         return false;
     }
     kernels.pack(&p->field, 0, memory);
-    Forward forward{p, &kernels, memory, memory + shared, each, steps->ranges, kept_steps ? steps->last : nullptr,
-                    kept_steps != nullptr, {}};
+    Forward forward{p, &kernels, memory, memory + shared, each, steps, kept_steps != nullptr, {}};
     run_on_threads((int)n_ranges, forward_work, &forward);
     kept.done();
     int out_of_memory = 0;
@@ -268,9 +255,12 @@ int64_t latentode_solve_backward(const latentode_solve* p, const latentode_steps
 
 void latentode_free_steps(latentode_steps* steps) {
     if (!steps) return;
-    for (int64_t i = 0; steps->ranges && i < steps->n_ranges; ++i) free(steps->ranges[i].records.data);
+    for (int64_t i = 0; steps->ranges && i < steps->n_ranges; ++i) {
+        free_store(steps->ranges[i].steps);
+        free_spare_store(steps->ranges[i].evaluations);
+    }
     free(steps->ranges);
-    free(steps->last);
+    free(steps->started);
     free_legs(steps->legs);
     free(steps);
 }

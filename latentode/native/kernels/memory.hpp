@@ -16,7 +16,9 @@ struct Carver {
     }
 };
 
-INLINE int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
+INLINE int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 template <class X>
 INLINE void clear(X* x, size_t n) {

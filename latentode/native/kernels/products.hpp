@@ -31,8 +31,12 @@ INLINE int64_t odd_vectors(int64_t n) {
     return (n / lanes_of<T> | 1) * lanes_of<T>;
 }
 
-// Width of the next tile of a product whose outputs `left` are still to do.
-INLINE int64_t tile_width(int64_t left) { return left >= widest_tile ? widest_tile : padded(left); }
+// Width of the next tile of a product whose outputs `left` are still to do: the last two share what there is, as a
+// narrow tile has too few sums under way.
+INLINE int64_t tile_width(int64_t left) {
+    if (left <= widest_tile) return padded(left);
+    return left < 2 * widest_tile ? padded((left + 1) / 2) : widest_tile;
+}
 
 INLINE int64_t packed_size(int64_t n_in, int64_t n_out) { return (n_in + 1) * padded(n_out); }
 
@@ -50,17 +54,27 @@ INLINE void pack(T* packed, int64_t n_in, int64_t n_out, Weight weight, Bias bia
 
 template <int J, class T, class Finish>
 INLINE void product_tile(const T* w, const T* x, int64_t n_in, int64_t first, Finish& finish) {
-    Vector<T> sum[J];
+    constexpr int chains = J <= 4 ? 2 : 1;  // sums under way that hide the latency of one
+    Vector<T> sum[chains][J];
 #pragma GCC unroll 16
-    for (int j = 0; j < J; ++j) sum[j] = splat<Vector<T>>(w[j]);
-    for (int64_t k = 0; k < n_in; ++k) {
+    for (int j = 0; j < J; ++j) sum[0][j] = splat<Vector<T>>(w[j]);
+    if constexpr (chains == 2)
+        for (int j = 0; j < J; ++j) sum[1][j] = Vector<T>{};
+    int64_t k = 0;
+    for (; k + chains <= n_in; k += chains)
+        for (int c = 0; c < chains; ++c) {
+            const Vector<T> input = load(x + (k + c) * lanes_of<T>);
+            w += J;
+#pragma GCC unroll 16
+            for (int j = 0; j < J; ++j) sum[c][j] += w[j] * input;
+        }
+    if (k < n_in) {
         const Vector<T> input = load(x + k * lanes_of<T>);
         w += J;
-#pragma GCC unroll 16
-        for (int j = 0; j < J; ++j) sum[j] += w[j] * input;
+        for (int j = 0; j < J; ++j) sum[0][j] += w[j] * input;
     }
 #pragma GCC unroll 16
-    for (int j = 0; j < J; ++j) finish(first + j, sum[j]);
+    for (int j = 0; j < J; ++j) finish(first + j, chains == 2 ? sum[0][j] + sum[chains - 1][j] : sum[0][j]);
 }
 
 // finish(j, bias_j + sum over k of weight_jk x_k) for every output j < padded(n_out).

@@ -3,33 +3,38 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 
 namespace latentode {
 
 struct Legs;
 
-// What every record begins with; the state and its slope at the beginning of the step follow, D numbers each.
-struct StepHeader {
-    double offset, h;      // beginning of the step as t - t0, and its signed size
-    int64_t previous;      // record of the step before, or -1
-    int64_t first, end;    // the query times [first, end) lie inside
-    int64_t last;          // whether the step was cut to end at the last query time
+// Pieces of memory, filled one behind the other in chunks that never move.
+struct Chunk {
+    void* memory;  // what malloc gave
+    Chunk* before;
+    int64_t used, size;
 };
 
-struct Records {
-    char* data = nullptr;
-    int64_t used = 0, capacity = 0;
+struct Store {
+    Chunk* last = nullptr;
 };
 
-// Defined in dispatch.cpp, compiled for the baseline. False where memory ran out.
-bool grow(Records& records, int64_t more);
+// `bytes` (a multiple of 64) that the next call returns again, unless `keep` keeps them; aligned to 64. NULL where memory
+// ran out. Defined in steps.cpp, compiled for the baseline.
+void* place_in(Store& store, int64_t bytes);
 
-// Of the steps kept of one solve: `last[row]` is the record of a series' last step, -1 for none, -2 for a series whose
-// slope at t0 was not finite or not asked for.
+// The same for what can be computed again: NULL also where all solves together hold enough of it.
+void* spare_place_in(Store& store, int64_t bytes);
+
+void free_store(Store& store);
+void free_spare_store(Store& store);
+
+static inline void keep(Store& store, int64_t bytes) { store.last->used += bytes; }
+
 struct Range {
     int64_t first, end;
-    Records records;
+    Store steps, evaluations;
+    void* last;  // the last step; each knows the one before
 };
 
 }  // namespace latentode
@@ -37,6 +42,6 @@ struct Range {
 struct latentode_steps {
     int64_t n_ranges;
     latentode::Range* ranges;
-    int64_t* last;
+    uint8_t* started;  // of each series, whether it had a finite slope at t0
     latentode::Legs* legs;  // what the solve was divided into; NULL where every series was one
 };

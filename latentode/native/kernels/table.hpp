@@ -14,12 +14,11 @@ struct TypedKernels {
     size_t (*shared_bytes)(const latentode_field*, int with_transposed);
     void (*pack)(const latentode_field*, int with_transposed, void* shared);
     size_t (*forward_bytes)(const latentode_solve*);
-    int (*forward)(
-        const latentode_solve*, void* shared, void* scratch, int64_t first, int64_t end, Records* records, int64_t* last);
+    int (*forward)(const latentode_solve*, void* shared, void* scratch, Range*, int keep, uint8_t* started);
     size_t (*backward_bytes)(const latentode_solve*);
     void (*backward)(
-        const latentode_solve*, const latentode_steps*, const Records*, const latentode_cotangents*, void* shared, void* scratch,
-        void* of_first, int64_t first, int64_t end);
+        const latentode_solve*, const latentode_steps*, const Range*, const latentode_cotangents*, void* shared, void* scratch,
+        void* of_first);
     void (*collect)(
         const latentode_solve*, const latentode_cotangents*, void* shared, void* const* scratch, int n_threads, double* sums);
     void (*evaluate)(int64_t function, const void* from, void* to, int64_t n);

@@ -66,6 +66,14 @@ INLINE V at_least(V x, V bound) {
     return x < bound ? bound : x;
 }
 
+// The same in one instruction, which the compiler does not find by itself.
+#if defined(__AVX512F__)
+INLINE F32 at_most(F32 x, F32 bound) { return (F32)_mm512_maskz_min_ps((__mmask16)0xffff, (__m512)bound, (__m512)x); }
+INLINE F32 at_least(F32 x, F32 bound) { return (F32)_mm512_maskz_max_ps((__mmask16)0xffff, (__m512)bound, (__m512)x); }
+INLINE F64 at_most(F64 x, F64 bound) { return (F64)_mm512_maskz_min_pd((__mmask8)0xff, (__m512d)bound, (__m512d)x); }
+INLINE F64 at_least(F64 x, F64 bound) { return (F64)_mm512_maskz_max_pd((__mmask8)0xff, (__m512d)bound, (__m512d)x); }
+#endif
+
 template <class V>
 INLINE V absolute(V x) {
     using I = typename Element<V>::Integers;
@@ -90,7 +98,7 @@ INLINE V larger(V a, V b) {  // NaN in either comes through
 // a[lane] + a[lane ^ Distance] in the lanes without the bit `Distance`, that of b in the others.
 template <int Distance, class V>
 INLINE V fold(V a, V b) {
-    using I = typename Element<V>::Integers;
+    [[maybe_unused]] typedef typename Element<V>::Integers I;
     constexpr int lanes = sizeof(V) / sizeof(typename Element<V>::type);
 #if defined(__GNUC__) && !defined(__clang__)
     I same{}, other{};
@@ -117,4 +125,53 @@ INLINE V sums_over_lanes(V* x) {
     if constexpr (lanes >= 4)
         for (int i = 0; i < 2; ++i) x[i] = fold<2>(x[i], x[i + 2]);
     return fold<1>(x[0], x[1]);
+}
+
+// The lanes of two vectors in turn, a0 b0 a1 b1 ..: the first half of them, or the second.
+template <bool Second, class V>
+INLINE V in_turn(V a, V b) {
+    [[maybe_unused]] typedef typename Element<V>::Integers I;
+    constexpr int lanes = sizeof(V) / sizeof(typename Element<V>::type), from = Second ? lanes / 2 : 0;
+#if defined(__GNUC__) && !defined(__clang__)
+    I place{};
+    for (int j = 0; j < lanes; ++j) place[j] = from + j / 2 + (j & 1 ? lanes : 0);
+    return __builtin_shuffle(a, b, place);
+#else
+    V mixed{};
+    for (int j = 0; j < lanes; ++j) mixed[j] = (j & 1 ? b : a)[from + j / 2];
+    return mixed;
+#endif
+}
+
+// Every other lane of a and b, from lane `Odd` on: takes `in_turn` apart.
+template <bool Odd, class V>
+INLINE V every_other(V a, V b) {
+    [[maybe_unused]] typedef typename Element<V>::Integers I;
+    constexpr int lanes = sizeof(V) / sizeof(typename Element<V>::type);
+#if defined(__GNUC__) && !defined(__clang__)
+    I place{};
+    for (int j = 0; j < lanes; ++j) place[j] = 2 * j + Odd;
+    return __builtin_shuffle(a, b, place);
+#else
+    V picked{};
+    for (int j = 0; j < lanes; ++j) picked[j] = 2 * j < lanes ? a[2 * j + Odd] : b[2 * j + Odd - lanes];
+    return picked;
+#endif
+}
+
+// Four rows [4][lane] as [lane][4], and back.
+template <class V>
+INLINE void rows_to_quartets(const V* rows, V* quartets) {
+    const V even = in_turn<false>(rows[0], rows[2]), even_second = in_turn<true>(rows[0], rows[2]);
+    const V odd = in_turn<false>(rows[1], rows[3]), odd_second = in_turn<true>(rows[1], rows[3]);
+    quartets[0] = in_turn<false>(even, odd), quartets[1] = in_turn<true>(even, odd);
+    quartets[2] = in_turn<false>(even_second, odd_second), quartets[3] = in_turn<true>(even_second, odd_second);
+}
+
+template <class V>
+INLINE void quartets_to_rows(const V* quartets, V* rows) {
+    const V even = every_other<false>(quartets[0], quartets[1]), even_second = every_other<false>(quartets[2], quartets[3]);
+    const V odd = every_other<true>(quartets[0], quartets[1]), odd_second = every_other<true>(quartets[2], quartets[3]);
+    rows[0] = every_other<false>(even, even_second), rows[2] = every_other<true>(even, even_second);
+    rows[1] = every_other<false>(odd, odd_second), rows[3] = every_other<true>(odd, odd_second);
 }
