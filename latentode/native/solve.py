@@ -266,7 +266,7 @@ def _problem(
 
 
 def _like(x: Tensor | None) -> Any:
-    return None if x is None else torch.empty(x.shape, dtype=x.dtype, device="cpu")
+    return None if x is None else torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def _pointer(x: Tensor | None) -> int | None:

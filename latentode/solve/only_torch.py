@@ -13,8 +13,12 @@ from torch.nn.modules import module as global_hooks
 from latentode.solvers.method import inside_torch_func
 
 _PLAIN, _STRIDED = {Tensor, nn.Parameter}, torch.strided
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_GLOBAL_HOOKS = tuple(f"_global{name}" for name in _HOOKS)
+_GLOBAL_HOOKS = (
+    "_global_forward_hooks",
+    "_global_forward_pre_hooks",
+    "_global_backward_hooks",
+    "_global_backward_pre_hooks",
+)
 
 
 def why_only_torch(tensors: Iterable[Tensor]) -> str | None:
@@ -50,12 +54,14 @@ def is_changed(module: nn.Module) -> bool:
 
 def _is_changed(module: nn.Module) -> bool:
     own = vars(module)
-    for name in _HOOKS:
-        if own[name]:
-            return True
+    if own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]:
+        return True
     if "forward" in own:
         return True
-    return any(part is not None and _is_changed(part) for part in own["_modules"].values())
+    for part in own["_modules"].values():
+        if part is not None and _is_changed(part):
+            return True
+    return False
 
 
 @lru_cache(maxsize=256)
