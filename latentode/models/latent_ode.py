@@ -20,7 +20,7 @@ from latentode.models.solve_options import SolveOptions
 from latentode.nn.decoders import MLPDecoder
 from latentode.nn.encoders import ENCODERS
 from latentode.nn.inputs import Inputs
-from latentode.nn.likelihoods import GaussianLikelihood, Likelihood
+from latentode.nn.likelihoods import Likelihood
 from latentode.nn.normal import Normal
 from latentode.nn.point_process import Intensity, poisson_log_lik
 from latentode.series.batch import SeriesBatch
@@ -129,11 +129,11 @@ class LatentODE(nn.Module):
         self.intensity = intensity
 
     def run_on(self, engine: str) -> LatentODE:
-        """Encode, solve, decode and score by this engine from now on: "auto", "torch" or "native", as in `solve_ivp`;
-        returns self."""
+        """Encode, solve and decode by this engine from now on: "auto", "torch" or "native", as in `solve_ivp`; returns
+        self."""
         self.options = replace(self.options, engine=engine)
         for part in self.modules():
-            if isinstance(part, (*ENCODERS.values(), MLPDecoder, GaussianLikelihood)):
+            if isinstance(part, (*ENCODERS.values(), MLPDecoder)):
                 part.engine = engine  # type: ignore[assignment]
         return self
 

@@ -1,4 +1,4 @@
-"""Perceptrons of decoders and posterior heads by the native kernels, where these know all that is asked for."""
+"""Perceptrons of decoders by the native kernels, where these know all that is asked for."""
 
 from __future__ import annotations
 

@@ -54,14 +54,16 @@ def is_changed(module: nn.Module) -> bool:
 
 def _is_changed(module: nn.Module) -> bool:
     own = vars(module)
-    if own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]:
+    if (
+        own["_forward_hooks"]
+        or own["_forward_pre_hooks"]
+        or own["_backward_hooks"]
+        or own["_backward_pre_hooks"]
+    ):
         return True
     if "forward" in own:
         return True
-    for part in own["_modules"].values():
-        if part is not None and _is_changed(part):
-            return True
-    return False
+    return any(part is not None and _is_changed(part) for part in own["_modules"].values())
 
 
 @lru_cache(maxsize=256)

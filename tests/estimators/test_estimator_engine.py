@@ -92,5 +92,6 @@ def test_a_saved_model_remembers_its_engine_as_a_parameter_alone(table, tmp_path
     loaded = LatentODERegressor.load(tmp_path / "model.latentode")
     assert loaded.engine == "torch"
     assert loaded.model_.options.engine == "torch"
+    assert [part.engine for part in loaded.model_.modules() if hasattr(part, "engine")] == 2 * ["torch"]
     for name, weight in weights(model).items():
         np.testing.assert_array_equal(weights(loaded)[name], weight)

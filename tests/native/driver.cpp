@@ -12,7 +12,6 @@
 
 #include "api.h"
 #include "dense_api.h"
-#include "gaussian_api.h"
 
 namespace {
 
@@ -306,26 +305,6 @@ void run_dense(Random &random, int number, int n_threads) {
     }
 }
 
-// Some cells were not observed and hold NaN.
-template <class T>
-void run_gaussian(Random &random, int number) {
-    latentode_gaussian p{};
-    p.is_double = sizeof(T) == 8;
-    p.n_samples = random.below(4), p.n_series = random.below(9), p.n_times = random.below(9), p.n_targets = 1 + random.below(5);
-    const size_t cells = static_cast<size_t>(p.n_series * p.n_times * p.n_targets), rows = static_cast<size_t>(p.n_samples * p.n_series);
-    const std::vector<T> params = random_numbers<T>(random, cells * p.n_samples, 1), d_log_lik = random_numbers<T>(random, rows, 1);
-    const std::vector<T> noise(static_cast<size_t>(p.n_targets), static_cast<T>(0.1 + random.uniform()));
-    std::vector<T> values = random_numbers<T>(random, cells, 1), log_lik(rows), d_params(params.size()), d_noise(noise.size());
-    std::vector<uint8_t> mask(cells);
-    for (size_t i = 0; i < cells; ++i)
-        if (!(mask[i] = static_cast<uint8_t>(random.below(2)))) values[i] = static_cast<T>(NOTHING);
-    p.params = params.data(), p.values = values.data(), p.mask = mask.data(), p.noise = noise.data(), p.log_lik = log_lik.data();
-    p.d_log_lik = d_log_lik.data(), p.d_params = d_params.data(), p.d_noise = d_noise.data();
-    check(latentode_run_gaussian(&p) == 0 && all_finite(log_lik), "finite log likelihoods", number);
-    p.backward = 1;
-    check(latentode_run_gaussian(&p) == 0 && all_finite(d_params) && all_finite(d_noise), "finite cotangents of cells", number);
-}
-
 void run_functions() {
     for (int n : {1, 7, 16, 33}) {
         std::vector<float> x(n, -2.5f), y(n);
@@ -347,8 +326,6 @@ void run_cases(int first, int end, int n_threads) {
         for (int i = 0; i < 5; ++i) random.next();
         run_dense<float>(random, number, n_threads);
         run_dense<double>(random, number, n_threads);
-        run_gaussian<float>(random, number);
-        run_gaussian<double>(random, number);
     }
 }
 

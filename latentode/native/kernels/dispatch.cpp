@@ -6,7 +6,6 @@
 
 #include "api.h"
 #include "dense_api.h"
-#include "gaussian_api.h"
 #include "legs.hpp"
 #include "pool.hpp"
 #include "steps.hpp"
@@ -310,13 +309,6 @@ int latentode_run_dense(const latentode_dense* p) {
         &dense);
     kernels.dense_collect(p, dense.memory);
     kept.done();
-    return 0;
-}
-
-int latentode_run_gaussian(const latentode_gaussian* p) {
-    auto* numbers = (double*)kept.of(4 * sizeof(double) * (size_t)p->n_targets);
-    if (!numbers) return 1;
-    typed(p->is_double).gaussian_run(p, numbers);
     return 0;
 }
 }

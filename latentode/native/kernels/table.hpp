@@ -3,7 +3,6 @@
 
 #include "api.h"
 #include "dense_api.h"
-#include "gaussian_api.h"
 #include "gru_api.h"
 #include "steps.hpp"
 
@@ -30,7 +29,6 @@ struct TypedKernels {
     void (*dense_pack)(const latentode_dense*, void* memory);
     void (*dense_run)(const latentode_dense*, void* memory, int thread);
     void (*dense_collect)(const latentode_dense*, void* memory);
-    void (*gaussian_run)(const latentode_gaussian*, double* numbers);  // `numbers`: four per target
 };
 
 struct Kernels {

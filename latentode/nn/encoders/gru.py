@@ -82,7 +82,7 @@ class GRUEncoder(nn.Module):
         Normal
             mean (N, L), std (N, L), in the dtype of `values`.
         """
-        return self.head(self._states(Rows(times, values, mask, lengths)), self.engine)
+        return self.head(self._states(Rows(times, values, mask, lengths)))
 
     def _states(self, rows: Rows) -> Tensor:
         weights = gru_weights(self.gru)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from latentode.nn.fused_mlp import perceptron
 from latentode.nn.mlp import MLP
 from latentode.nn.normal import Normal
 
@@ -36,7 +35,7 @@ class PosteriorHead(nn.Module):
         super().__init__()
         self.mlp = MLP(n_in, n_in, 2 * latent_dim, generator=generator)
 
-    def forward(self, summary: Tensor, engine: str = "auto") -> Normal:
-        """Posterior (N, L) from the summary (N, n_in), by this engine."""
-        mean, raw = perceptron(self.mlp, summary, engine).chunk(2, dim=-1)
+    def forward(self, summary: Tensor) -> Normal:
+        """Posterior (N, L) from the summary (N, n_in)."""
+        mean, raw = self.mlp(summary).chunk(2, dim=-1)
         return Normal(mean, functional.softplus(raw + SHIFT) + STD_FLOOR)

@@ -120,10 +120,10 @@ class ODERNNEncoder(nn.Module):
         rows = Rows(times, values, mask, lengths)
         weights = self._weights(values.shape[-1])
         if not serves(self.engine, [self.gru, self.flow], weights, rows):
-            return self.head(self._states(rows), self.engine)
+            return self.head(self._states(rows))
         assert weights is not None
         way = Way(self.backwards, gap_input=False, skip_empty=True, flow_steps=self.n_steps)
-        return self.head(fused_states(rows, weights, way, self._states_of_weights), self.engine)
+        return self.head(fused_states(rows, weights, way, self._states_of_weights))
 
     def _weights(self, n_targets: int) -> list[Tensor] | None:
         """What the native kernels want; None where they do not know this network."""
