@@ -297,7 +297,7 @@ def epochs(sizes: Sizes) -> Any:
     table = stays(sizes.stays) if sizes.stays else make_spirals(sizes.spirals, 5, random_state=0)
     model = PHYSIONET_SIZES if sizes.stays else {"latent_dim": 2, "hidden_dim": 4}
     calls = {name: Epochs(table, engine, model) for name, engine in ENGINES.items()}
-    found = take_turns(calls, sizes.rounds, warm=False, clock=lambda call: call())
+    found = take_turns(calls, sizes.rounds, turn=0.0, clock=lambda call: call())
     _show_seconds(f"epoch of {table['id'].nunique()} series", found)
     return found
 
@@ -307,7 +307,7 @@ def demos(sizes: Sizes) -> Any:
     if sizes is QUICK:
         return {}
     calls = {name: demo(engine, full=sizes.full) for name, engine in ENGINES.items()}
-    found = take_turns(calls, sizes.rounds, warm=False)
+    found = take_turns(calls, sizes.rounds, turn=0.0)
     _show_seconds("demo" if sizes.full else "demo, quick form", found)
     return found
 

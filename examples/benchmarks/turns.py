@@ -29,25 +29,31 @@ def take_turns(
     sides: Mapping[str, Callable[[], Any]],
     rounds: int,
     *,
-    warm: bool = True,
+    turn: float = 0.1,
     clock: Callable[[Callable[[], Any]], float] = clocked,
 ) -> dict[str, Timing]:
     """Time every side once per round, one after the other, so that a busy moment of the machine meets all of them.
 
-    With `warm`, a turn is two calls of which the second counts: no side pays for what its predecessor left in the
-    caches, or for its threads that still spin. `clock` makes the call and tells its seconds.
+    A turn is as many calls as fit into `turn` seconds, as in a loop of training, but two at least; the median of its
+    later half counts, so that no side pays for what its predecessor left in the caches, or for its threads that still
+    spin. With turn=0 it is a single call. `clock` makes the call and tells its seconds.
     """
     first = {name: clock(call) for name, call in sides.items()}
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, call in sides.items():
-            if warm:
-                call()
-            taken[name].append(clock(call))
+            taken[name].append(_turn(call, turn, clock))
     return {
         name: Timing(*np.quantile(values, (0.25, 0.5, 0.75)).tolist(), first[name])
         for name, values in taken.items()
     }
+
+
+def _turn(call: Callable[[], Any], seconds: float, clock: Callable[[Callable[[], Any]], float]) -> float:
+    taken = [clock(call)]
+    while seconds and (len(taken) < 2 or sum(taken) < seconds):
+        taken.append(clock(call))
+    return float(np.median(taken[len(taken) // 2 :]))
 
 
 def milliseconds(timing: Timing) -> str:

@@ -121,10 +121,11 @@ def solve_patiently(
     first = solve_ivp(
         field, asked.state, asked.times, t0=asked.t0, params=params, throw=False, **options.arguments()
     )
+    if not bool((first.status > 0).any()):
+        nowhere = torch.zeros_like(first.status, dtype=torch.bool)
+        return Solved(first.y, first.stats["n_evals"], nowhere, nowhere)
     status, n_evals = first.status.clone(), first.stats["n_evals"].clone()
     rung_of = torch.zeros_like(status)
-    if not bool((status > 0).any()):
-        return Solved(first.y, n_evals, rung_of > 0, rung_of > 0)
     y, reached = first.y, first.t_reached.clone()
     if torch.is_grad_enabled():
         y = _without_the_failed(field, asked, options, params, y, status)

@@ -106,7 +106,7 @@ class SeriesBatch:
     def select(self, index: Tensor) -> SeriesBatch:
         """The series at `index`, in that order, without padding that none of them needs."""
         longest = int(self.lengths[index].max())
-        rows = {name: part[index, :longest] for name, part in self._present(PER_ROW)}
+        rows = {name: part[:, :longest].index_select(0, index) for name, part in self._present(PER_ROW)}
         series = {name: part[index] for name, part in self._present(PER_SERIES)}
         return self.with_parts(**rows, **series, paths=None if self.paths is None else self.paths.take(index))
 
@@ -127,6 +127,13 @@ class SeriesBatch:
         """The parts of these names that the batch has."""
         parts = [(name, getattr(self, name)) for name in names]
         return [(name, part) for name, part in parts if part is not None]
+
+    def trimmed(self) -> SeriesBatch:
+        """The same without padding that no series needs."""
+        longest = int(self.lengths.max()) if len(self) else 0
+        if longest == self.times.shape[1]:
+            return self
+        return self.with_parts(**{name: part[:, :longest] for name, part in self._present(PER_ROW)})
 
     def rows(self, start: Tensor, stop: Tensor) -> SeriesBatch:
         """Rows `start:stop` (N,) of each series, at least one, padded anew."""

@@ -182,14 +182,14 @@ def cut_pieces(
         When `context` is none of these, or a generator is missing.
     """
     if isinstance(context, str) and context == "all":
-        whole, origin = _from_its_first_row(batch.head(batch.lengths))
+        whole, origin = _from_its_first_row(batch.trimmed())
         return Piece(whole, whole, origin)
     if isinstance(context, str) and context == "random":
         start, cut, stop = _random_rows(batch.lengths, generator, longest)
         target, origin = _from_its_first_row(batch.rows(start, stop))
         return Piece(target.head(cut - start), target, origin)
     if isinstance(context, float) and 0 < context < 1:
-        target, origin = _from_its_first_row(batch.head(batch.lengths))
+        target, origin = _from_its_first_row(batch.trimmed())
         return Piece(target.head(_n_rows_within(batch, context)), target, origin)
     raise ValueError(f"context must be 'all', 'random' or a number between 0 and 1, got {context!r}")
 
