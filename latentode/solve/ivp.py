@@ -113,10 +113,10 @@ def solve_ivp(
     engine : {"auto", "torch", "native"}, default "auto"
         "native": compiled kernels, for multilayer perceptrons (`latentode.nn.fields`, or a field with a method
         `as_perceptron`, see `latentode.native.Perceptron`) by explicit Runge-Kutta methods on the CPU, with the
-        gradient "discrete_adjoint" or none. "torch": everything else, and the same answers up to rounding. "auto" takes
-        the kernels where they can do all that is asked for, and torch without a word where they cannot (states of more
-        than two axes, events, hooks on the field, autocast, transforms of torch.func) or are slower (layers of 512
-        units and more).
+        gradient "discrete_adjoint" or none; beside the steps they keep up to 16 MB of evaluations, in all solves whose
+        gradients wait. "torch": everything else, and the same answers up to rounding. "auto" takes the kernels where
+        they can do all that is asked for, and torch without a word where they cannot (states of more than two axes,
+        events, hooks on the field, autocast, transforms of torch.func) or are slower (layers of 512 units and more).
 
     Returns
     -------
