@@ -67,8 +67,8 @@ class Solution:
     t_reached : Tensor (N,)
         Time up to which the solution is known.
     stats : dict of Tensor (N,), int64
-        `n_steps` attempted, `n_accepted`, `n_evals` of the field in the forward pass, and `n_evals_backward`, those that
-        a backward pass differentiates, which grows when one is run.
+        `n_steps` attempted, `n_accepted`, `n_evals` of the field in the forward pass, and `n_evals_backward`, those
+        that a backward pass differentiates, which grows when one is run.
     event_times : Tensor (N,) or None
         Where an event was asked for: its time, NaN where there was none.
     event_states : Tensor (N, *state), tuple or None
