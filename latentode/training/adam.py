@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +25,8 @@ class SmallAdam(torch.optim.Adam):
     """torch.optim.Adam with `fused=True`, with the same numbers, for one group of parameters.
 
     Good for models of some dozen small tensors on a CPU, where it takes a third of the time; wherever a parameter has
-    no gradient, or not all tensors are dense and of one type, torch's own step serves.
+    no gradient, not all tensors are dense and of one type, or this torch has another fused update than is known here,
+    torch's own step serves.
 
     Parameters
     ----------
@@ -57,26 +59,9 @@ class SmallAdam(torch.optim.Adam):
         grads = [grad for param in params if (grad := param.grad) is not None and not grad.is_sparse]
         if update is None or len(grads) < len(params):
             return super().step(closure)
-        (group,) = self.param_groups
         with torch.no_grad():
             update.all_steps.add_(1)
-            torch._fused_adam_(
-                update.params,
-                grads,
-                update.means,
-                update.squares,
-                [],
-                update.steps,
-                lr=group["lr"],
-                beta1=group["betas"][0],
-                beta2=group["betas"][1],
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-                amsgrad=False,
-                maximize=group["maximize"],
-                grad_scale=None,
-                found_inf=None,
-            )
+            _apply(update, grads, self.param_groups[0])
         return None
 
     step.hooked = True  # type: ignore[attr-defined]  # else torch wraps it, and hooks would hear of its own step twice
@@ -99,7 +84,7 @@ class SmallAdam(torch.optim.Adam):
     def _made_update(self) -> _Update | None:
         (group,) = self.param_groups
         params, state = list(group["params"]), self.state
-        plain = not group["amsgrad"] and not isinstance(group["lr"], Tensor)
+        plain = not group["amsgrad"] and not isinstance(group["lr"], Tensor) and _is_known_here()
         kinds = {(param.dtype, param.device, param.is_complex()) for param in params}
         if not plain or len(kinds) > 1 or params[0].is_complex() or any(not state.get(x) for x in params):
             return None
@@ -108,6 +93,39 @@ class SmallAdam(torch.optim.Adam):
             state[param]["step"] = step  # torch's own step adds to it here as well
         of = {key: [state[param][key] for param in params] for key in ("exp_avg", "exp_avg_sq", "step")}
         return _Update(params, of["exp_avg"], of["exp_avg_sq"], of["step"], steps)
+
+
+def _apply(update: _Update, grads: list[Tensor], group: Mapping[str, Any]) -> None:
+    torch._fused_adam_(
+        update.params,
+        grads,
+        update.means,
+        update.squares,
+        [],
+        update.steps,
+        lr=group["lr"],
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        amsgrad=False,
+        maximize=group["maximize"],
+        grad_scale=None,
+        found_inf=None,
+    )
+
+
+@cache
+def _is_known_here() -> bool:
+    """Whether this torch has the fused update, which is none of its public functions, with the arguments used here."""
+    param = nn.Parameter(torch.ones(1, dtype=torch.float32, device="cpu"))
+    (group,) = torch.optim.Adam([param]).param_groups
+    one, mean, square, step = (torch.ones_like(param.detach()) for _ in range(4))
+    try:
+        _apply(_Update([param.detach()], [mean], [square], [step], step), [one], group)
+    except (AttributeError, TypeError, RuntimeError):
+        return False
+    return True
 
 
 def gradient_norm(parameters: list[nn.Parameter], max_norm: float) -> float:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from latentode.training import adam
 from latentode.training.adam import SmallAdam, gradient_norm
 
 
@@ -74,6 +75,29 @@ def test_what_has_no_gradient_stays_and_its_steps_do_not_count():
     ours, theirs = run(small), run(fused)
     assert ours[0] == theirs[0] == [4, 6, 6, 6]
     torch.testing.assert_close(ours[1], theirs[1], rtol=0, atol=0)
+
+
+@pytest.fixture
+def other_torch(monkeypatch):
+    """A torch whose fused update wants something else."""
+
+    def fused_adam(*tensors, lr, betas):
+        raise AssertionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "_fused_adam_", fused_adam)
+        adam._is_known_here.cache_clear()
+        assert not adam._is_known_here()
+    yield
+    adam._is_known_here.cache_clear()
+
+
+def test_another_fused_update_is_left_to_torch(other_torch, monkeypatch):
+    monkeypatch.setattr(adam, "_apply", None)  # would raise
+    ours, theirs = network(), network()
+    torch.testing.assert_close(
+        take_steps(ours, small(ours), 3), take_steps(theirs, fused(theirs), 3), rtol=0, atol=0
+    )
 
 
 def test_hooks_on_steps_and_closures_are_heard():
