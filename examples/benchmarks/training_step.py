@@ -33,7 +33,6 @@ from latentode.series import (
     scale_table,
 )
 from latentode.series.split import Piece
-from latentode.training.adam import SmallAdam
 
 LR = 1e-2
 OSCILLATOR = np.array([[-0.1, 1.3], [-1.0, -0.1]])
@@ -140,7 +139,7 @@ def spirals_pieces(n_series: int, batch_size: int, context: str, anchor: str) ->
 
 
 def _task(model: LatentODE, pieces: Iterator[Piece]) -> TrainingTask:
-    optimiser = SmallAdam(list(model.parameters()), LR)
+    optimiser = torch.optim.Adam(model.parameters(), lr=LR, fused=True)
     return TrainingTask(model, pieces, torch.Generator().manual_seed(0), optimiser)
 
 

@@ -218,14 +218,14 @@ def test_bar_never_runs_ahead_of_the_epoch(capsys, every_update):
 
 def test_bar_is_there_before_the_optimiser_is_made(capsys, monkeypatch):
     seen = []
-    make = torch.optim.Adam.__init__
+    adam = torch.optim.Adam
 
-    def slow(*given, **options):
+    def slow_adam(*given, **options):
         seen.append(capsys.readouterr().err)
-        make(*given, **options)
+        return adam(*given, **options)
 
     model = Point(1.0)
-    monkeypatch.setattr(torch.optim.Adam, "__init__", slow)
+    monkeypatch.setattr(torch.optim, "Adam", slow_adam)
     trainer = Trainer(2, callbacks=[ProgressBar()])
     trainer.fit(model, lambda epoch: [torch.zeros(1)], loss=model.half_squared_distance)
     assert "epoch 1/2" in seen[0]
