@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from both_engines import Case, Conditioned, difference, make_case, make_field, seeded
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentode import solve_ivp
+from latentode.native import Perceptron
 from latentode.native.library import library
 from latentode.nn.mlp import ACTIVATIONS
 
@@ -103,3 +104,42 @@ def test_more_than_is_kept():
         assert torch.equal(found[0], first[0])
         for one, other in zip(found, first):
             assert difference(one, other) <= SUMMED
+
+
+class InfiniteAtZero(nn.Module):
+    """Finite from y = 1 on; at y = 0, where no series is, the second layer overflows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+        numbers = {"0.weight": -2e25, "0.bias": 1e25, "4.weight": 0.5, "4.bias": 0.1}
+        with torch.no_grad():
+            for name, number in numbers.items():
+                self.net.get_parameter(name).fill_(number)
+            self.net[2].weight.copy_(torch.tensor([[1e25], [0.0]]))
+            self.net[2].bias.copy_(torch.tensor([0.0, 1.0]))
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.net(y)
+
+    def as_perceptron(self, y0: Tensor) -> Perceptron | None:
+        return Perceptron.of(self.net)
+
+
+@pytest.mark.parametrize("wants_times", [False, True])
+@pytest.mark.parametrize("n", [1, 19])
+def test_idle_lanes_add_nothing(n, wants_times):
+    """Neither at t0, nor in steps that only some lanes take, whose evaluations are kept or (for the times) made again."""
+    first, last = torch.ones(n, 1), torch.linspace(0.5, 1.0, n, dtype=torch.float64)[:, None]
+
+    def found(engine: str) -> tuple[Tensor, ...]:
+        field, y0, t_eval = (
+            InfiniteAtZero(),
+            first.clone().requires_grad_(),
+            last.clone().requires_grad_(wants_times),
+        )
+        y = solve_ivp(field, y0, t_eval, t0=0.0, solver="rk4", step_size=0.25, engine=engine).y
+        inputs = [y0, *field.parameters(), *([t_eval] if wants_times else [])]
+        return torch.autograd.grad(y.sum(), inputs)
+
+    torch.testing.assert_close(found("native"), found("torch"), rtol=SUMMED, atol=0.0)

@@ -110,6 +110,7 @@ static Vector<T>* replay(const latentode_solve& p, const latentode_cotangents& c
     for (int j = 0; j < step.n && stages.net.n_inputs; ++j) load_inputs(p, stages, j, step.row[j]);
     Vector<T>* evaluations = await<T>(c, s, count, nullptr);
     take_stages(p.method, stages, evaluations, stages.net.evaluation_rows, step.t, step.h);
+    silence(evaluations, count * stages.net.evaluation_rows, step.taken(step.row));
     return evaluations;
 }
 
@@ -183,7 +184,6 @@ static void through_polynomials(const latentode_method& m, BackScratch<T>& s, Ve
 template <class T>
 static void through_step(const latentode_solve& p, const latentode_cotangents& c, BackScratch<T>& s, KeptStep<T>& step) {
     using V = Vector<T>;
-    using Mask = decltype(V{} < V{});
     const latentode_method& m = p.method;
     const Network<T>& net = s.stages.net;
     const int dim = net.dim;
@@ -193,8 +193,7 @@ static void through_step(const latentode_solve& p, const latentode_cotangents& c
     gather_answers(p, c, s, step, of_size);
     const V h = to_vector<T>(step.h);
     V of_h{}, of_t{};
-    Mask took{};
-    for (int j = 0; j < step.n; ++j) took[j] = step.row[j] >= 0 ? -1 : 0;
+    const auto took = step.taken(step.row);
     if (step.before) fetch_answers_ahead(p, c, *step.before);
     through_polynomials(m, s, h, c.of_t0 ? &of_h : nullptr);
     for (int d = 0; d < dim; ++d) {
@@ -276,6 +275,7 @@ static void through_start(
     Vector<T>* evaluation = await<T>(c, s, 1, nullptr);
     see(stages.net, evaluation, stages.y, to_vector<T>(t), stages.inputs);
     evaluate(stages.net, evaluation, stages.slopes);
+    silence(evaluation, stages.net.evaluation_rows, KeptStep<T>::taken(row));
     pull_back(stages.net, evaluation, cotangents_of(s, 0), s.of_slope, s.of_seen, s.gradients.speed);
     add_of_inputs(c, s, row);
     for (int j = 0; j < n && row0 + j < end; ++j) {

@@ -12,6 +12,13 @@ struct KeptStep {
     int64_t row[n], first[n], end[n];          // the query times [first, end) lie inside
     bool begins[n], last[n];                   // whether it is its series' first; whether it was cut to end at the last query time
 
+    // the lanes that accepted, of `row` here or elsewhere
+    static auto taken(const int64_t* row) {
+        decltype(V{} < V{}) mask{};
+        for (int j = 0; j < n; ++j) mask[j] = row[j] >= 0 ? -1 : 0;
+        return mask;
+    }
+
     V* y() { return (V*)(this + 1); }
     V* slope(int64_t rows) { return y() + rows; }  // at the beginning
 
@@ -37,7 +44,13 @@ INLINE int64_t evaluations_bytes(const latentode_method& m, const Network<T>& ne
     return (m.stages - 1) * net.evaluation_rows * (int64_t)sizeof(Vector<T>);
 }
 
-// y and slope of the lanes that accepted; evaluations of the others could hold anything, and 0 times anything is not 0.
+// Evaluations of idle lanes could hold anything, and 0 times anything is not 0: now they hold 0.
+template <class V, class Mask>
+static void silence(V* evaluations, int64_t vectors, Mask active) {
+    for (int64_t i = 0; i < vectors; ++i) evaluations[i] = active ? evaluations[i] : V{};
+}
+
+// y and slope of the lanes that accepted.
 template <class T, class Mask>
 static void keep_step(
     const latentode_method& m, const Stages<T>& s, KeptStep<T>* step, Vector<T>* evaluations, Mask accepted, bool all, Range& range) {
@@ -46,9 +59,7 @@ static void keep_step(
         step->y()[d] = accepted ? s.y[d] : V{};
         step->slope(s.rows)[d] = accepted ? s.slopes[d] : V{};
     }
-    const int64_t vectors = (m.stages - 1) * s.net.evaluation_rows;
-    if (evaluations && !all)
-        for (int64_t i = 0; i < vectors; ++i) evaluations[i] = accepted ? evaluations[i] : V{};
+    if (evaluations && !all) silence(evaluations, (m.stages - 1) * s.net.evaluation_rows, accepted);
     step->before = (KeptStep<T>*)range.last;
     step->evaluations = evaluations;
     range.last = step;
