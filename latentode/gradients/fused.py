@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from latentode.gradients.problem import Problem, Tally
-from latentode.native.solve import NativeSolve, Outcome, Steps, fixed_step, numbers
+from latentode.native.solve import AcceptedSteps, NativeSolve, Outcome, Steps, fixed_step, numbers
 from latentode.native.structures import ControllerStructure, MethodStructure
 from latentode.solvers.explicit_rk import ExplicitRK
 from latentode.solvers.method import is_batched
@@ -61,14 +61,17 @@ class _FusedSolve(torch.autograd.Function):
     ) -> Tensor:
         y, outcome, kept = solve.forward(keep=True)
         box.append(outcome)
-        ctx.solve, ctx.kept, ctx.by_graph = solve, kept, by_graph
+        ctx.solve, ctx.by_graph = solve, by_graph
         ctx.tally, ctx.counts = tally, outcome.n_evals_backward
-        ctx.save_for_backward(*inputs)  # so that torch notices a change in place
+        holder = torch.empty(0, device="cpu")
+        holder.kept = kept  # type: ignore[attr-defined]
+        # the inputs so that torch notices a change in place, the steps so that they go when the graph does
+        ctx.save_for_backward(holder, *inputs)
         return y
 
     @staticmethod
     def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
+        holder, *saved = ctx.saved_tensors
         if is_batched(of_y):
             raise RuntimeError(
                 "a solve takes one cotangent at a time: leave out is_grads_batched=True, or vectorize=True"
@@ -77,20 +80,19 @@ class _FusedSolve(torch.autograd.Function):
             return None, None, None, None, *_with_graph(ctx, saved, of_y)
         wanted = ctx.needs_input_grad[4:]
         solve: NativeSolve = ctx.solve
-        found = solve.backward(ctx.kept, of_y, times=wanted[1] or wanted[2], parameters=any(wanted[4:]))
+        kept: AcceptedSteps | None = getattr(holder, "kept", None)
+        if kept is None:  # hooks on saved tensors have put another one in its place
+            _, _, kept = solve.forward(keep=True)
+            assert kept is not None
+        found = solve.backward(kept, of_y, times=wanted[1] or wanted[2], parameters=any(wanted[4:]))
         if ctx.tally is not None:
             ctx.tally(slice(None), ctx.counts)
         of_tensors = found.parameters or (len(wanted) - 4) * [None]
         return None, None, None, None, found.y0, found.t0, found.t_eval, found.inputs, *of_tensors
 
 
-def _with_graph(ctx: Any, inputs: tuple[Tensor, ...], of_y: Tensor) -> list[Tensor | None]:
+def _with_graph(ctx: Any, inputs: Sequence[Tensor], of_y: Tensor) -> list[Tensor | None]:
     """The gradient as part of a graph: through the solve by torch, once more."""
-    for saved, own in zip(inputs[4:], ctx.solve.form.tensors):
-        if saved is not own:
-            raise RuntimeError(
-                "the field's parameters were replaced since the solve: use gradient='backprop'"
-            )
     y = ctx.by_graph(*inputs[:3])
     wanted = [x for x, wants in zip(inputs, ctx.needs_input_grad[4:]) if wants]
     found = iter(torch.autograd.grad(y, wanted, of_y, create_graph=True, allow_unused=True))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from latentode.checks import did_you_mean
 from latentode.native.shared_object import missing_bytes
 
-ABI_VERSION = 2  # of the entry points, as `latentode_abi_version()` in dispatch.cpp says it
+ABI_VERSION = 3  # of the entry points, as `latentode_abi_version()` in dispatch.cpp says it
 FILE = Path(__file__).with_name(f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}")
 REPAIR = (
     "install a C++17 compiler (GCC or Clang), then install latentode again from its source with pip's options "

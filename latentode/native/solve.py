@@ -183,7 +183,8 @@ class NativeSolve:
 
     def _where(self) -> list[int]:
         """Where the numbers stand that the kernels read."""
-        return [x.data_ptr() for x in (self.y0, self.t0, self.t_eval, *self.form.tensors)]
+        read = (self.y0, self.t0, self.t_eval, *self.form.tensors, self.form.inputs)
+        return [x.data_ptr() for x in read if x is not None]
 
 
 def numbers(values: Sequence[float]) -> ctypes.Array[ctypes.c_double]:

@@ -76,12 +76,25 @@ def _is_faster(form: Perceptron, problem: Problem, *inputs: Tensor) -> bool:
 
 def solve_fused(solve: NativeSolve, problem: Problem) -> Answer:
     """As `solve_sides`."""
+
+    def by_graph(y0: Tensor, t0: Tensor, t_eval: Tensor) -> Tensor:
+        _check_not_replaced(_own_field(problem).as_perceptron(y0), solve.form)
+        return solve_sides(backprop, problem, y0, t0, t_eval).y
+
     try:
-        y, outcome = solve_natively(problem, solve, lambda *inputs: solve_sides(backprop, problem, *inputs).y)
+        y, outcome = solve_natively(problem, solve, by_graph)
     except InfiniteTimesError:
         check_finite(solve.t_eval, solve.t0)
         raise
     return Answer(y, *outcome[:5], failed=outcome.n_failed > 0)
+
+
+def _check_not_replaced(now: Perceptron | None, then: Perceptron) -> None:
+    """Refuse to solve again by other parameters, as after `torch.func.functional_call` has returned."""
+    tensors = [() if form is None else form.tensors for form in (now, then)]
+    lent = [one is not other and (one.requires_grad or other.requires_grad) for one, other in zip(*tensors)]
+    if len(tensors[0]) != len(tensors[1]) or any(lent):
+        raise RuntimeError("the field's parameters were replaced since the solve: use gradient='backprop'")
 
 
 def _form_or_why_not(

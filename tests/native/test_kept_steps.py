@@ -129,7 +129,7 @@ class InfiniteAtZero(nn.Module):
 @pytest.mark.parametrize("wants_times", [False, True])
 @pytest.mark.parametrize("n", [1, 19])
 def test_idle_lanes_add_nothing(n, wants_times):
-    """Neither at t0, nor in steps that only some lanes take, whose evaluations are kept or (for the times) made again."""
+    """Neither at t0, nor in steps of some lanes alone, whose evaluations are kept or (for the times) made again."""
     first, last = torch.ones(n, 1), torch.linspace(0.5, 1.0, n, dtype=torch.float64)[:, None]
 
     def found(engine: str) -> tuple[Tensor, ...]:
