@@ -130,7 +130,12 @@ def test_infinite_query_times(value):
         solve_ivp(decay, Y0, [0.0, value])
 
 
-@pytest.mark.parametrize("t_eval", [[], [nan, 1.0], [[0.0, 1.0], [nan, 2.0], [0.0, 1.0]]], ids=str)
+def test_no_query_times_need_a_start():
+    with refused("t_eval is empty: pass at least one query time, or t0="):
+        solve_ivp(decay, Y0, [])
+
+
+@pytest.mark.parametrize("t_eval", [[nan, 1.0], [[0.0, 1.0], [nan, 2.0], [0.0, 1.0]]], ids=str)
 def test_a_start_that_nobody_tells(t_eval):
     with refused("t0 is needed where a series has no first query time: pass t0="):
         solve_ivp(decay, Y0, t_eval)

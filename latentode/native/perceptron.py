@@ -43,6 +43,15 @@ class Perceptron:
     raw_speed: Tensor | None = None
     n_still: int = 0
 
+    def __post_init__(self) -> None:
+        for what, x in (("weights", self.weights), ("biases", [b for b in self.biases if b is not None])):
+            for one in x:
+                if not isinstance(one, Tensor):
+                    raise TypeError(
+                        f"the {what} of a Perceptron must be tensors, as layer.weight and layer.bias of an nn.Linear "
+                        f"are; got a {type(one).__name__}"
+                    )
+
     @classmethod
     def of(
         cls, network: nn.Module, *, time_input: bool = False, inputs: Tensor | None = None

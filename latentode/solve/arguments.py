@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from latentode.checks import did_you_mean
 from latentode.solve.flat import FlatField
+from latentode.solve.graph import leaves_behind, newest_node
 from latentode.solvers import CONTROLLERS, SOLVERS, FixedStep, Method
 from latentode.solvers.method import inside_torch_func
 from latentode.solvers.step_size import Controller
 
 NO_START = "t0 is needed where a series has no first query time: pass t0="
+NO_TIMES = "t_eval is empty: pass at least one query time, or t0="
 
 
 def by_name(choice: Any, table: dict[str, Any], what: str) -> Any:
@@ -47,12 +49,13 @@ def arrange_times(y0: Tensor, t_eval: Any, t0: Any) -> tuple[Tensor, Tensor]:
     if len(shape) not in (1, 2) or (len(shape) == 2 and shape[0] != n):
         raise ValueError(
             f"t_eval must have shape (T,) or (N, T) with N = {n} (the length of y0); got {tuple(shape)}"
+            + (": a single time is [time]" if not shape else "")
         )
     if len(shape) == 1:
         t_eval = t_eval.expand(n, -1)
     if t0 is None:
         if shape[-1] == 0:
-            raise ValueError(NO_START)
+            raise ValueError(NO_TIMES)
         return t_eval, t_eval.select(1, 0)
     t0 = torch.as_tensor(t0, dtype=dtype, device=y0.device)
     if t0.ndim > 1 or (t0.ndim == 1 and len(t0) != n):
@@ -62,10 +65,18 @@ def arrange_times(y0: Tensor, t_eval: Any, t0: Any) -> tuple[Tensor, Tensor]:
 
 def check_finite(t_eval: Tensor, t0: Tensor) -> None:
     """Refuse infinite query times, and initial times that are infinite or NaN."""
-    if bool(torch.isinf(t_eval).any()):
-        raise ValueError("t_eval must be finite (NaN asks nothing); got an infinite query time")
-    if not bool(torch.isfinite(t0).all()):
-        raise ValueError(NO_START if _is_first(t0, t_eval) else "t0 must be finite")
+    infinite = torch.nonzero(torch.isinf(t_eval))
+    if len(infinite):
+        row, column = infinite[0].tolist()
+        time = float(t_eval[row, column])
+        raise ValueError(
+            f"t_eval must be finite (NaN asks nothing); got an infinite query time, {time} for series {row}"
+        )
+    wrong = torch.nonzero(~torch.isfinite(t0))
+    if len(wrong):
+        row = int(wrong[0])
+        given = f"t0 must be finite; got {float(t0[row])} for series {row}"
+        raise ValueError(NO_START if _is_first(t0, t_eval) else given)
 
 
 def _is_first(t0: Tensor, t_eval: Tensor) -> bool:
@@ -181,7 +192,7 @@ def _check_answers(
     field: FlatField, params: Sequence[Tensor], y0: Tensor, t0: Tensor, *, needs_params: bool, rows_too: bool
 ) -> None:
     t, y = t0.detach()[:2], y0.detach()[:2]
-    born = _newest_node()
+    born = newest_node()
     untouched = y.clone()
     try:
         with torch.set_grad_enabled(torch.is_grad_enabled() and needs_params):
@@ -193,7 +204,7 @@ def _check_answers(
     except Exception as error:
         error.add_note(_how_it_was_called(field, y0))
         raise
-    for leaf in _leaves_behind(slope, params, born):
+    for leaf in leaves_behind(slope, params, born):
         if leaf is None:
             raise ValueError(
                 "the field uses a tensor that was computed outside of it from one that requires a gradient: compute "
@@ -249,34 +260,3 @@ def _how_it_was_called(field: FlatField, y0: Tensor) -> str:
     if not field.layout.is_tuple and not field.layout.shapes[0]:
         note += f" y0 of shape ({len(y0)},) means series of one number; one series of {len(y0)} is y0[None]."
     return note
-
-
-def _newest_node() -> int:
-    """Autograd numbers the nodes of its graphs as they come."""
-    with torch.inference_mode(False), torch.enable_grad():
-        return int((torch.ones((), requires_grad=True) * 1).grad_fn._sequence_nr())  # type: ignore[union-attr]
-
-
-def _leaves_behind(output: Tensor, known: Iterable[Tensor], born: int) -> list[Tensor | None]:
-    """Leaf tensors that require a gradient, reached from `output` without passing a known tensor.
-
-    None stands for nodes that are older than `born`: results of a computation that came before.
-    """
-    leaves = {id(x) for x in known}
-    seen: set[Any] = {None, *(x.grad_fn for x in known)}
-    queue: list[Any] = [output.grad_fn]
-    found: list[Tensor | None] = []
-    while queue:
-        node = queue.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            if id(variable) not in leaves:
-                found.append(variable)
-        elif node._sequence_nr() <= born:
-            found.append(None)
-            continue
-        queue += [next_node for next_node, _ in node.next_functions]
-    return found

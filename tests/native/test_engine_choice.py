@@ -138,13 +138,13 @@ def subclass(kind: type[MLPField]) -> Situation:
 def replaced_layer() -> Situation:
     field = plain()
     field.mlp.layers[1] = nn.Sequential(nn.Linear(5, 5).double(), nn.Tanh())
-    return Situation(field, "not those of a plain perceptron", {})
+    return Situation(field, "a layer of the field's network is no plain nn.Linear", {})
 
 
 def parametrized() -> Situation:
     field = plain()
     nn.utils.parametrizations.weight_norm(field.mlp.layers[1])
-    return Situation(field, "not those of a plain perceptron", {})
+    return Situation(field, "a layer of the field's network is no plain nn.Linear", {})
 
 
 def bounded_steps() -> Situation:
@@ -212,7 +212,7 @@ SITUATIONS = {
     "largest_step": bounded_steps,
     "any function": any_function,
     "other activation": other_activation,
-    "too many layers": lambda: Situation(make_field("mlp", 2, 3, depth=16), "up to 16 layers", {}),
+    "too many layers": lambda: Situation(make_field("mlp", 2, 3, depth=16), "one to 16 layers; got 17 weights", {}),
     "linear field": lambda: Situation(make_field("linear", 2), "multilayer perceptrons alone.*LinearField", {}),
     "bfloat16": lambda: Situation(plain().bfloat16(), "float32 and float64; got torch.bfloat16", {}, torch.bfloat16),
     "autocast": lambda: Situation(plain(), "autocast", {}, around=autocast),
@@ -308,7 +308,9 @@ def test_a_state_in_another_dtype_than_the_field(monkeypatch):
 
 def test_params_that_are_not_all(monkeypatch):
     field, y0, t_eval = small_problem()
-    with pytest.raises(ValueError, match="not among its params"):
+    with pytest.raises(
+        ValueError, match=r"shape \(.*\) that requires a gradient and is not among the params"
+    ):
         solve_ivp(field, y0, t_eval, t0=0.0, engine="native", params=[field.mlp.layers[0].weight])
     with pytest.raises(ValueError, match="none of its parameters"):
         solve_ivp(field, y0, t_eval, t0=0.0, params=[field.mlp.layers[0].weight])
@@ -429,11 +431,11 @@ def test_other_data_between_solve_and_gradient_are_refused(of_field):
 @pytest.mark.parametrize(
     ("t_eval", "t0", "why"),
     [
-        ([0.0, torch.inf], None, "t_eval must be finite"),
+        ([[0.0, 1.0], [0.0, torch.inf]], None, "t_eval must be finite .*, inf for series 1"),
         ([[0.0, 1.0], [torch.nan, 1.0]], None, "t0 is needed where a series has no first query time"),
         ([0.0, 1.0], [0.0, torch.nan], "t0 must be finite"),
-        ([0.0, 1.0], [0.0, -torch.inf], "t0 must be finite"),
-        ([], None, "t0 is needed where a series has no first query time"),
+        ([0.0, 1.0], [0.0, -torch.inf], "t0 must be finite; got -inf for series 1"),
+        ([], None, "t_eval is empty: pass at least one query time, or t0="),
     ],
 )
 @pytest.mark.parametrize("engine", ["torch", "native"])
@@ -479,8 +481,7 @@ def test_tensors_of_the_form_must_be_those_of_the_states():
 
     field = Wide(2, 3).double()
     y0 = torch.rand(4, 5, dtype=torch.float64)
-    with pytest.raises(
-        ValueError, match=r"the field's network reads 5 numbers and returns 2, for states .N, D. of 5"
-    ):
+    why = r"reads 5 numbers and returns 2, for states \(N, D\) of 5: it must .* read these and 2 inputs"
+    with pytest.raises(ValueError, match=why):
         solve_ivp(field, y0, [0.0, 1.0], engine="native")
     assert solve_ivp(field, y0, [0.0, 1.0]).y.shape == (4, 2, 5)
