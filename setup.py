@@ -12,9 +12,16 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, __version__, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.modified import newer_group
+
+try:
+    from setuptools.modified import newer_group
+except ImportError:
+    raise SystemExit(
+        f"latentode is built with setuptools 77 or newer, found {__version__}: leave out pip's option "
+        "--no-build-isolation, or run pip install -U setuptools"
+    ) from None
 
 ROOT = Path(__file__).resolve().parent
 KERNELS = ROOT / "latentode" / "native" / "kernels"

@@ -54,7 +54,7 @@ def engine_line() -> str:
     try:
         found = library()
     except ValueError as error:  # a report of problems shows them
-        return f"engine: none ({error})"
+        return f"engine: not decided ({error})"
     if found is None:
         return f"engine: torch (no native kernels: {why_absent()})"
     import torch  # takes seconds: only once it is needed

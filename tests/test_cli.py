@@ -42,6 +42,7 @@ def demo(tmp_path: Path, *arguments: str):
 def check(result, picture: Path, report: str) -> None:
     lines = result.stdout.splitlines()
     assert re.fullmatch(report, lines[0]), lines[0]
+    assert lines[-2] == "quick: so few series and epochs show that all works, not how well"
     assert re.fullmatch(rf"picture: {re.escape(str(picture))} \(\d+ s\)", lines[-1])
     assert "epoch" in result.stderr  # the progress bar
     height, width, _ = imread(picture).shape
@@ -187,3 +188,11 @@ def test_a_picture_without_permission_is_refused_before_training(tmp_path, monke
     result = run("demo", "--quick", "--out", str(tmp_path / "p.png"))
     assert result.exit_code == 2
     assert "cannot be written: choose another place" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_an_engine_that_nobody_knows_is_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATENTODE_ENGINE", "foo")
+    result = run("demo", "--quick", "--out", str(tmp_path / "p.png"))
+    assert result.exit_code == 1
+    assert "error: the environment variable LATENTODE_ENGINE must be 'torch'" in result.stderr
+    assert "epoch" not in result.stderr

@@ -68,7 +68,9 @@ def test_the_torch_engine_says_why(monkeypatch):
 
 def test_a_report_of_problems_shows_a_wrong_choice_of_the_engine(capsys, monkeypatch):
     monkeypatch.setenv("LATENTODE_ENGINE", "toch")
-    assert shown(capsys)["engine"].startswith("none (the environment variable LATENTODE_ENGINE must be")
+    assert shown(capsys)["engine"].startswith(
+        "not decided (the environment variable LATENTODE_ENGINE must be"
+    )
 
 
 def test_examples_in_the_docstring():

@@ -345,6 +345,8 @@ def main(
 ) -> dict[str, Any]:
     """Print the tables of these sections; what they were made of, by section."""
     print(f"{engine_line()}; {torch.get_num_threads()} thread(s) for every side")
+    if quick:
+        print("quick: one round of tiny sizes shows that all works; its figures mean nothing")
     results = {}
     for name in only:
         section, usual = SECTIONS[name]

@@ -75,15 +75,26 @@ def demo(
         f"latentode demo: {data.value}{' (quick)' if quick else ''}; loading torch, then training", err=True
     )
     from latentode.cli.demos import DEMOS  # torch takes seconds to import: say something first
+    from latentode.native.library import library
 
+    try:
+        library()
+    except ValueError as error:  # of its variable, before anything is trained
+        raise _failure(error) from error
     try:
         result = DEMOS[data.value](quick, seed, data_home)
     except (DataError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise _failure(error) from error
     result.figure.savefig(picture)
     typer.echo(result.report)
+    if quick:
+        typer.echo("quick: so few series and epochs show that all works, not how well")
     typer.echo(f"picture: {picture} ({time.perf_counter() - began:.0f} s)")
+
+
+def _failure(error: Exception) -> typer.Exit:
+    typer.echo(f"error: {error}", err=True)
+    return typer.Exit(1)
 
 
 PICTURE_FORMATS = (".png", ".pdf", ".svg", ".jpg")
