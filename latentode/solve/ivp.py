@@ -113,16 +113,17 @@ def solve_ivp(
     engine : {"auto", "torch", "native"}, default "auto"
         "native": compiled kernels, for multilayer perceptrons (`latentode.nn.fields`, or a field with a method
         `as_perceptron`, see `latentode.native.Perceptron`) by explicit Runge-Kutta methods on the CPU, with the
-        gradient "discrete_adjoint" or none; beside the steps they keep up to 16 MB of evaluations, in all solves whose
-        gradients wait. "torch": everything else, and the same answers up to rounding. "auto" takes the kernels where
-        they can do all that is asked for, and torch without a word where they cannot (states of more than two axes,
-        events, hooks on the field, autocast, transforms of torch.func) or are slower (layers of 512 units and more).
+        gradient "discrete_adjoint" or none (for `create_graph=True` torch solves once more); beside the steps they keep
+        up to 16 MB of evaluations, in all solves whose gradients wait. "torch": everything else, and the same answers
+        up to rounding. "auto" takes the kernels where they can do all that is asked for, and torch without a word where
+        they cannot (states of more than two axes, events, hooks on the field, autocast, transforms of torch.func) or
+        are slower (layers of 512 units and more). `Solution.engine` says which one solved.
 
     Returns
     -------
     Solution
         t (N, T), y (N, T, *state) or a tuple, status, t_reached and stats per series; with `event`, event_times (N,)
-        and event_states (N, *state).
+        and event_states (N, *state); engine, the one that solved.
 
     Raises
     ------
@@ -209,5 +210,6 @@ def solve_ivp(
         },
         event_times=times,
         event_states=states,
+        engine="torch" if quick is None else "native",
     )
     return solution.raise_for_status() if throw and answer.failed is not False else solution

@@ -73,6 +73,8 @@ class Solution:
         Where an event was asked for: its time, NaN where there was none.
     event_states : Tensor (N, *state), tuple or None
         The state there.
+    engine : str
+        The one that solved: "torch" or "native".
     """
 
     t: Tensor
@@ -82,6 +84,7 @@ class Solution:
     stats: dict[str, Tensor]
     event_times: Tensor | None = None
     event_states: Any = None
+    engine: str = "torch"
 
     @property
     def success(self) -> bool:

@@ -290,9 +290,10 @@ def test_without_gradients_these_are_the_same_solve(engine, gradient, monkeypatc
 def test_auto_takes_the_kernels_where_it_can(monkeypatch):
     calls = uses_kernels(monkeypatch)
     field, y0, t_eval = small_problem()
-    solve_ivp(field, y0, t_eval, t0=0.0)
+    assert solve_ivp(field, y0, t_eval, t0=0.0).engine == "native"
     assert calls == [1]
-    solve_ivp(field, y0, t_eval, t0=0.0, engine="torch")
+    assert solve_ivp(field, y0, t_eval, t0=0.0, engine="torch").engine == "torch"
+    assert solve_ivp(field, y0, t_eval, t0=0.0, solver="kvaerno5").engine == "torch"
     assert calls == [1]
 
 
