@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from itertools import product
 
 import pytest
 import torch
@@ -35,6 +36,7 @@ T_EVAL = {
     "none": [[], [], []],
 }
 
+EVERY_SOLVER = [*SOLVERS, Reversible(SOLVERS["dopri5"]), Reversible(SOLVERS["rk4"])]
 # every solver at the query times that have most of what the others have, and each kind of them with each gradient; that
 # the exact gradients of every other pair agree is seen below
 CHECKED = [
@@ -187,23 +189,32 @@ def test_linear_field_against_the_matrix_exponential(t_query, solver, gradient):
         torch.testing.assert_close(ours, truth, rtol=EXACT_GRADIENT, atol=EXACT_GRADIENT)
 
 
-@pytest.mark.parametrize(
-    ("where", "dtype"),
-    [*((where, torch.float64) for where in T_EVAL), ("both sides, unsorted, repeated", torch.float32)],
-    ids=str,
-)
-@pytest.mark.parametrize(
-    "solver", [*SOLVERS, Reversible(SOLVERS["dopri5"]), Reversible(SOLVERS["rk4"])], ids=str
-)
+def side_by_side(wheres):
+    """y0, t0 and query times of these cases as one batch, with NaN where a series asks for fewer times than others."""
+    t_eval = [row + [nan] * (3 - len(row)) for where in wheres for row in T_EVAL[where]]
+    return double(Y0 * len(wheres)), double([0.1, 0.0, -0.1] * len(wheres)), double(t_eval)
+
+
+TOGETHER = [  # by the rest of the case: shapes of query times matter before the solver
+    *((solver, "all", torch.float64) for solver in EVERY_SOLVER),
+    *((solver, "both sides, unsorted, repeated", torch.float32) for solver in EVERY_SOLVER),
+    *product(["euler", "dopri5", "kvaerno3", "reversible_heun", "implicit_adams"], T_EVAL, [torch.float64]),
+]
+
+
+@pytest.mark.parametrize(("solver", "where", "dtype"), TOGETHER, ids=str)
 def test_all_exact_gradients_agree(solver, where, dtype):
     """`reversible` among them where it solves with the same method as the others."""
+    if where == "all":
+        y0, t0, t_eval = side_by_side(T_EVAL)
+    else:
+        y0, t0, t_eval = double(Y0).to(dtype), double([0.1, 0.0, -0.1]), double(T_EVAL[where])
     field = Swirl(dtype)
     method = SOLVERS.get(solver, solver)
     step_size = 0.15 if method.error_order is None else None
     found = []
     for gradient in EXACT if hasattr(method, "step_back") else ("backprop", "discrete_adjoint"):
-        leaves = [double(Y0).to(dtype), double([0.1, 0.0, -0.1]), double(T_EVAL[where])]
-        leaves = [x.requires_grad_() for x in leaves]
+        leaves = [x.clone().requires_grad_() for x in (y0, t0, t_eval)]
         y = solve_ivp(
             field, leaves[0], leaves[2], t0=leaves[1], solver=solver, gradient=gradient, step_size=step_size
         ).y
