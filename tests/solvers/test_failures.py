@@ -197,9 +197,19 @@ def test_gradients_of_what_was_reached_are_finite_and_right(gradient):
     torch.testing.assert_close(y0.grad, (1 - 0.5 * y0.detach()) ** -2, rtol=1e-6, atol=0)
 
 
+KINDS = {"euler", "dopri5", "kvaerno5", "gl4", "reversible_heun", "implicit_adams"}  # of solvers, one each
+
+
+def daily_or_slow(solver, gradient):
+    daily = gradient == "discrete_adjoint" or solver in KINDS
+    return pytest.param(solver, gradient, marks=() if daily else pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("solver", "gradient"),
-    with_gradients(name for name in SOLVERS if name != "kvaerno3"),  # as kvaerno5, and dear
+    [  # kvaerno3 is as kvaerno5, and dear
+        daily_or_slow(*pair) for pair in with_gradients(name for name in SOLVERS if name != "kvaerno3")
+    ],
 )
 def test_a_broken_series_leaves_no_nan_in_the_gradients_of_the_parameters(solver, gradient):
     """It starts broken (1), runs away (2) or has no slope (3)."""
