@@ -195,10 +195,16 @@ def side_by_side(wheres):
     return double(Y0 * len(wheres)), double([0.1, 0.0, -0.1] * len(wheres)), double(t_eval)
 
 
-TOGETHER = [  # by the rest of the case: shapes of query times matter before the solver
+ONE_OF_EACH_KIND = ["euler", "dopri5", "kvaerno3", "reversible_heun", "implicit_adams"]
+TOGETHER = [  # a batch of all kinds of query times never solves in one direction alone: each kind by itself too
     *((solver, "all", torch.float64) for solver in EVERY_SOLVER),
     *((solver, "both sides, unsorted, repeated", torch.float32) for solver in EVERY_SOLVER),
-    *product(["euler", "dopri5", "kvaerno3", "reversible_heun", "implicit_adams"], T_EVAL, [torch.float64]),
+    *product(ONE_OF_EACH_KIND, T_EVAL, [torch.float64]),
+    *(
+        pytest.param(solver, where, torch.float64, marks=pytest.mark.slow)
+        for solver, where in product(EVERY_SOLVER, T_EVAL)
+        if solver not in ONE_OF_EACH_KIND
+    ),
 ]
 
 
