@@ -15,6 +15,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from latentode.estimators import flow_picture
+from latentode.native.library import library, why_absent
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 FILES = sorted(EXAMPLES.rglob("*.py"))
@@ -24,6 +25,7 @@ SCRIPTS = [
 RUN_BY = {
     "choose_solver.py": "test_choose_solver_example.py"
 }  # tests that run the quick form and look at more of it
+ABOUT_KERNELS = {"fused_engine.py"}  # they measure the native kernels against others
 PACKAGE = EXAMPLES.parent / "latentode"
 DOCTESTED = [
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
@@ -66,6 +68,8 @@ def test_main_has_a_quick_form(script):
 def test_the_quick_form_runs(script, tmp_path, monkeypatch, capsys):
     if "fetch_" in inspect.getsource(script) and "LATENTODE_DATA_HOME" not in os.environ:
         pytest.skip("needs LATENTODE_DATA_HOME with the downloaded archives")
+    if Path(script.__file__).name in ABOUT_KERNELS and library() is None:
+        pytest.skip(f"measures the native kernels, and there are none: {why_absent()}")
     elsewhere = RUN_BY.get(Path(script.__file__).name)
     if elsewhere is not None:
         assert "(quick=True" in Path(__file__).with_name(elsewhere).read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -53,8 +54,13 @@ def table() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module", params=list(FIELDS))
-def model(request: pytest.FixtureRequest, table: pd.DataFrame) -> LatentODERegressor:
-    return small(field=request.param, max_epochs=60, lr=0.03, **ROLES).fit(table)
+def model(request: pytest.FixtureRequest) -> LatentODERegressor:
+    return learned(request.param)
+
+
+@cache
+def learned(field: str) -> LatentODERegressor:
+    return small(field=field, max_epochs=60, lr=0.03, **ROLES).fit(driven())
 
 
 def plan(name: str, u: float) -> pd.DataFrame:
@@ -127,7 +133,7 @@ def test_a_series_without_a_covariate_is_read_where_the_training_had_one(table):
 
 def test_a_plan_finer_than_the_training_counts(table):
     """A short strong dose in `times` does about what a long weak one of the same area does."""
-    model = small(field="mlp", max_epochs=60, lr=0.03, **ROLES).fit(table)
+    model = learned("mlp")
     context, last = table[table["id"] == "s0"], 9.0
 
     def forecast(width: float, u: float) -> float:
@@ -257,7 +263,7 @@ def test_penalties_make_the_dynamics_calmer(table):
 
 def test_one_of_two_controls_may_be_planned(table):
     two = table.assign(v=1.0)
-    model = small(max_epochs=40, lr=0.03, target_cols=["x"], control_cols=["u", "v"]).fit(two)
+    model = small(max_epochs=20, lr=0.03, target_cols=["x"], control_cols=["u", "v"]).fit(two)
     context = two[two["id"] == "s0"]
     low, high = (
         numbers(model.predict(context, pd.DataFrame({"id": "s0", "time": [7.0, 8.0], "u": u})), ["x"])

@@ -117,33 +117,49 @@ def test_answers_at_a_table_of_times_in_another_form(form, asked, method, model,
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_scores_are_those_of_the_long_table(form, model, df):
-    given = FORMS[form].of(df)
-    assert model.score(given) == model.score(df)
-    assert model.log_likelihood(given) == model.log_likelihood(df)
+def test_scores_are_those_of_the_long_table(form, model, df, scores):
+    assert scores_of(model, FORMS[form].of(df)) == scores
+
+
+@pytest.fixture(scope="module")
+def scores(model: LatentODERegressor, df: pd.DataFrame) -> tuple[float, float]:
+    return scores_of(model, df)
+
+
+def scores_of(model: LatentODERegressor, given: Any) -> tuple[float, float]:
+    return model.score(given), model.log_likelihood(given)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_pictures_are_those_of_the_long_table(form, model, df):
-    given = FORMS[form].of(df)
-    lines = [
-        [
-            line.get_ydata()
-            for line in model.plot_forecast(table, future(df), series=["s3"], truth=table)[0, 0].lines
-        ]
-        for table in (df, given)
-    ]
-    assert len(lines[0]) == len(lines[1]) == 4
-    for one, other in zip(*lines):
-        np.testing.assert_array_equal(np.asarray(one, dtype=float), np.asarray(other, dtype=float))
+def test_pictures_are_those_of_the_long_table(form, model, df, lines):
+    found = drawn_lines(model, FORMS[form].of(df), future(df))
+    assert len(found) == len(lines) == 4
+    for one, other in zip(lines, found):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def lines(model: LatentODERegressor, df: pd.DataFrame) -> list[np.ndarray]:
+    return drawn_lines(model, df, future(df))
+
+
+def drawn_lines(model: LatentODERegressor, table: Any, times: pd.DataFrame) -> list[np.ndarray]:
+    axes = model.plot_forecast(table, times, series=["s3"], truth=table)
+    lines = [np.asarray(line.get_ydata(), dtype=float) for line in axes[0, 0].lines]
     plt.close("all")
+    return lines
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_training_is_that_of_the_long_table(form, df):
-    fitted = [quick(**ROLES).fit(table) for table in (df, FORMS[form].of(df))]
-    assert_same(*(one.predict(df) for one in fitted))
-    assert fitted[0].layout_.target_cols == fitted[1].layout_.target_cols
+def test_training_is_that_of_the_long_table(form, df, trained):
+    fitted = quick(**ROLES).fit(FORMS[form].of(df))
+    assert_same(fitted.predict(df), trained.predict(df))
+    assert fitted.layout_.target_cols == trained.layout_.target_cols
+
+
+@pytest.fixture(scope="module")
+def trained(df: pd.DataFrame) -> LatentODERegressor:
+    return quick(**ROLES).fit(df)
 
 
 # --- dtypes of the keys
@@ -293,13 +309,16 @@ def at(calendar: str, df: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module", params=[name for name in CALENDARS if name != "zone"])
-def clocked(request) -> tuple[str, LatentODERegressor, LatentODERegressor, pd.DataFrame]:
+def clocked(request, in_seconds) -> tuple[str, LatentODERegressor, LatentODERegressor, pd.DataFrame]:
     """A model of a calendar, and one of the same times in seconds."""
-    df = hourly()
-    seconds = df.assign(time=df["day"] * 86400.0)[["id", "time", "x", "y"]]
-    params = {"event_times": "poisson"}
-    name = request.param
-    return name, quick(**params).fit(at(name, df)), quick(**params).fit(seconds), df
+    df, name = hourly(), request.param
+    return name, quick(event_times="poisson").fit(at(name, df)), in_seconds, df
+
+
+@pytest.fixture(scope="module")
+def in_seconds() -> LatentODERegressor:
+    seconds = hourly().assign(time=lambda df: df["day"] * 86400.0)
+    return quick(event_times="poisson").fit(seconds[["id", "time", "x", "y"]])
 
 
 def test_every_calendar_is_read_as_seconds(clocked):

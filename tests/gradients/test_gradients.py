@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import cache
+from itertools import product
 
 import pytest
 import torch
@@ -34,6 +36,7 @@ T_EVAL = {
     "none": [[], [], []],
 }
 
+EVERY_SOLVER = [*SOLVERS, Reversible(SOLVERS["dopri5"]), Reversible(SOLVERS["rk4"])]
 # every solver at the query times that have most of what the others have, and each kind of them with each gradient; that
 # the exact gradients of every other pair agree is seen below
 CHECKED = [
@@ -107,18 +110,20 @@ def test_against_finite_differences(where, solver, gradient):
 )
 def test_the_adjoint_converges_to_the_exact_gradient_with_the_order_of_the_method(solver):
     """Of the parameters too, which are integrated by another formula than the state."""
-
-    def gradients(solver, gradient, step_size):
-        answers, params = solved(solver, gradient, step_size=step_size)
-        y0, t0, t_eval = (double(x).requires_grad_() for x in (Y0, [0.1, 0.1, 0.1], T_EVAL["after"]))
-        loss = answers(y0, t0, t_eval, *params).square().sum()
-        return torch.cat([g.flatten() for g in torch.autograd.grad(loss, [y0, t0, t_eval, *params])])
-
-    truth = gradients("tsit5", "backprop", 0.02)
+    truth = gradients_of_squares("tsit5", "backprop", 0.02)
     steps = [0.04, 0.02] if SOLVERS[solver].order < 3 else [0.08, 0.04]
-    coarse, fine = ((gradients(solver, "adjoint", h) - truth).norm().item() for h in steps)
+    coarse, fine = ((gradients_of_squares(solver, "adjoint", h) - truth).norm().item() for h in steps)
     assert math.log2(coarse / fine) > SOLVERS[solver].order - 0.3
     assert fine < 0.1
+
+
+@cache
+def gradients_of_squares(solver, gradient, step_size):
+    """Of the sum of all answers' squares, with respect to everything, in one vector."""
+    answers, params = solved(solver, gradient, step_size=step_size)
+    y0, t0, t_eval = (double(x).requires_grad_() for x in (Y0, [0.1, 0.1, 0.1], T_EVAL["after"]))
+    loss = answers(y0, t0, t_eval, *params).square().sum()
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, [y0, t0, t_eval, *params])])
 
 
 @every_gradient
@@ -184,23 +189,38 @@ def test_linear_field_against_the_matrix_exponential(t_query, solver, gradient):
         torch.testing.assert_close(ours, truth, rtol=EXACT_GRADIENT, atol=EXACT_GRADIENT)
 
 
-@pytest.mark.parametrize(
-    ("where", "dtype"),
-    [*((where, torch.float64) for where in T_EVAL), ("both sides, unsorted, repeated", torch.float32)],
-    ids=str,
-)
-@pytest.mark.parametrize(
-    "solver", [*SOLVERS, Reversible(SOLVERS["dopri5"]), Reversible(SOLVERS["rk4"])], ids=str
-)
+def side_by_side(wheres):
+    """y0, t0 and query times of these cases as one batch, with NaN where a series asks for fewer times than others."""
+    t_eval = [row + [nan] * (3 - len(row)) for where in wheres for row in T_EVAL[where]]
+    return double(Y0 * len(wheres)), double([0.1, 0.0, -0.1] * len(wheres)), double(t_eval)
+
+
+ONE_OF_EACH_KIND = ["euler", "dopri5", "kvaerno3", "reversible_heun", "implicit_adams"]
+TOGETHER = [  # a batch of all kinds of query times never solves in one direction alone: each kind by itself too
+    *((solver, "all", torch.float64) for solver in EVERY_SOLVER),
+    *((solver, "both sides, unsorted, repeated", torch.float32) for solver in EVERY_SOLVER),
+    *product(ONE_OF_EACH_KIND, T_EVAL, [torch.float64]),
+    *(
+        pytest.param(solver, where, torch.float64, marks=pytest.mark.slow)
+        for solver, where in product(EVERY_SOLVER, T_EVAL)
+        if solver not in ONE_OF_EACH_KIND
+    ),
+]
+
+
+@pytest.mark.parametrize(("solver", "where", "dtype"), TOGETHER, ids=str)
 def test_all_exact_gradients_agree(solver, where, dtype):
     """`reversible` among them where it solves with the same method as the others."""
+    if where == "all":
+        y0, t0, t_eval = side_by_side(T_EVAL)
+    else:
+        y0, t0, t_eval = double(Y0).to(dtype), double([0.1, 0.0, -0.1]), double(T_EVAL[where])
     field = Swirl(dtype)
     method = SOLVERS.get(solver, solver)
     step_size = 0.15 if method.error_order is None else None
     found = []
     for gradient in EXACT if hasattr(method, "step_back") else ("backprop", "discrete_adjoint"):
-        leaves = [double(Y0).to(dtype), double([0.1, 0.0, -0.1]), double(T_EVAL[where])]
-        leaves = [x.requires_grad_() for x in leaves]
+        leaves = [x.clone().requires_grad_() for x in (y0, t0, t_eval)]
         y = solve_ivp(
             field, leaves[0], leaves[2], t0=leaves[1], solver=solver, gradient=gradient, step_size=step_size
         ).y
