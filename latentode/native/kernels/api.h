@@ -109,7 +109,7 @@ LATENTODE_EXPORT const char* latentode_isa(void);
 // The entry GOMP_parallel of an OpenMP whose threads the kernels shall run on, in place of their own.
 LATENTODE_EXPORT void latentode_share_threads(void* parallel_region);
 
-// Instead of a number of series.
+// What may come in the place of a number of series.
 enum latentode_refusal { LATENTODE_NO_MEMORY = -1, LATENTODE_INFINITE_TIMES = -2 };
 
 // Returns how many series could not be solved, or a refusal: then nothing is. A query time must not be infinite, and
